@@ -1,0 +1,8 @@
+//! gapi: Gateway API semantics without Kubernetes, for one Linux machine.
+
+pub mod api;
+pub mod dataplane;
+pub mod finding;
+pub mod manifest;
+pub mod plan;
+pub mod snapshot;
