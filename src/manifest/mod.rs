@@ -9,6 +9,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub mod accepted;
+pub mod parse;
+pub mod tree;
+pub mod watch;
+
 use crate::{
     api::{Kind, ObjectKey, ObjectMeta},
     finding::Origin,
