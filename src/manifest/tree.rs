@@ -5,7 +5,7 @@
 //! in the tree as unreadable: what was accepted from it stays too.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     fs::{self, File, Metadata},
     io::{self, Read},
     os::unix::fs::{FileTypeExt, MetadataExt},
@@ -26,13 +26,17 @@ const RACY: Duration = Duration::from_millis(50);
 pub struct Tree {
     /// By path below the root, `/`-separated.
     pub files: BTreeMap<String, TreeFile>,
-    /// Every directory that a change could come from: those visited, and the parents of what links point to.
-    pub directories: BTreeSet<PathBuf>,
+    /// Every directory that a change could come from, with device and inode: those visited, and the parents of what
+    /// links point to.
+    pub directories: Directories,
     /// What could not be read, and what does not count although it looks as if it should.
     pub findings: Vec<Finding>,
     /// Device of the root: a change means that a mount came or went.
     pub device: u64,
 }
+
+/// Directories by path, with device and inode: another directory of the same name is another one.
+pub type Directories = BTreeMap<PathBuf, (u64, u64)>;
 
 /// One file that counts.
 #[derive(Clone, Debug)]
@@ -159,7 +163,7 @@ impl Scan<'_> {
         if !self.seen.insert((metadata.dev(), metadata.ino())) {
             return;
         }
-        self.tree.directories.insert(path.to_path_buf());
+        self.tree.directories.insert(path.to_path_buf(), (metadata.dev(), metadata.ino()));
         let entries = match fs::read_dir(path) {
             Ok(entries) => entries,
             Err(error) => return self.unreadable_directory(path, &error),
@@ -177,8 +181,10 @@ impl Scan<'_> {
         }
         if let Ok(target) = fs::read_link(path) {
             let target = path.parent().unwrap_or(Path::new("")).join(target);
-            if let Some(parent) = target.parent() {
-                self.tree.directories.insert(parent.to_path_buf());
+            if let Some(parent) = target.parent()
+                && let Ok(metadata) = fs::metadata(parent)
+            {
+                self.tree.directories.insert(parent.to_path_buf(), (metadata.dev(), metadata.ino()));
             }
         }
         let metadata = match fs::metadata(path) {

@@ -5,7 +5,7 @@
 //! the daemon also polls slowly.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -20,6 +20,8 @@ use tokio::{
     time::{sleep_until, timeout_at},
 };
 
+use super::tree::Directories;
+
 /// After a change that came alone nothing waits. A further one within this time belongs to a burst.
 const LONE: Duration = Duration::from_millis(50);
 /// A burst has ended after this much quiet.
@@ -33,7 +35,7 @@ const WRITING: Duration = Duration::from_secs(1);
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     events: mpsc::UnboundedReceiver<Event>,
-    watched: BTreeSet<PathBuf>,
+    watched: Directories,
     /// Files written to and not closed yet, and when that was first seen.
     writing: HashMap<PathBuf, Instant>,
     /// When the first change came that nobody was told of yet.
@@ -58,42 +60,36 @@ impl Watch {
             Ok(watcher) => (Some(watcher), None),
             Err(error) => (None, Some(error)),
         };
-        (Watch { watcher, events, watched: BTreeSet::new(), writing: HashMap::new(), pending: None, last: None }, error)
+        (Watch { watcher, events, watched: Directories::new(), writing: HashMap::new(), pending: None, last: None }, error)
     }
 
     /// Watches `directories`, and `root`'s parent so that a swap of the root itself is seen. Returns true when a watch
     /// was added: what changed before it was there has to be looked for.
-    pub fn follow(&mut self, root: &Path, directories: &BTreeSet<PathBuf>) -> bool {
+    pub fn follow(&mut self, root: &Path, directories: &Directories) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
         let mut wanted = directories.clone();
-        wanted
-            .extend(root.parent().map(|parent| if parent.as_os_str().is_empty() { ".".into() } else { parent.into() }));
-        for gone in self.watched.difference(&wanted) {
-            let _ = watcher.unwatch(gone);
+        if let Some(parent) = root.parent() {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            if let Ok(metadata) = std::fs::metadata(parent) {
+                wanted.insert(parent.to_path_buf(), (metadata.dev(), metadata.ino()));
+            }
+        }
+        for (gone, inode) in &self.watched {
+            if wanted.get(gone) != Some(inode) {
+                let _ = watcher.unwatch(gone);
+            }
         }
         let mut added = false;
-        let mut watched = BTreeSet::new();
-        for directory in wanted {
-            let known = self.watched.contains(&directory);
+        let mut watched = Directories::new();
+        for (directory, inode) in wanted {
+            let known = self.watched.get(&directory) == Some(&inode);
             if known || watcher.watch(&directory, RecursiveMode::NonRecursive).is_ok() {
                 added |= !known;
-                watched.insert(directory);
+                watched.insert(directory, inode);
             }
         }
         self.watched = watched;
         added
-    }
-
-    /// Forgets the watches on and below `root`, which was replaced: they look at what it was before.
-    pub fn forget(&mut self, root: &Path) {
-        let Some(watcher) = &mut self.watcher else { return };
-        for directory in std::mem::take(&mut self.watched) {
-            if directory.starts_with(root) {
-                let _ = watcher.unwatch(&directory);
-            } else {
-                self.watched.insert(directory);
-            }
-        }
     }
 
     /// Returns after a change: at once for one that came alone, after 10 ms of quiet (250 ms at most) in a burst.
@@ -187,6 +183,11 @@ mod tests {
 
     use super::*;
 
+    fn directories(path: &Path) -> Directories {
+        let metadata = fs::metadata(path).expect("a directory");
+        Directories::from([(path.to_path_buf(), (metadata.dev(), metadata.ino()))])
+    }
+
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
     }
@@ -197,7 +198,7 @@ mod tests {
         runtime().block_on(async {
             let (mut watch, error) = Watch::new();
             assert!(error.is_none());
-            assert!(watch.follow(root.path(), &BTreeSet::from([root.path().to_path_buf()])));
+            assert!(watch.follow(root.path(), &directories(root.path())));
             fs::write(root.path().join(".tmp"), "a: 1").unwrap();
             assert!(timeout(Duration::from_millis(100), watch.changed()).await.is_err());
             fs::rename(root.path().join(".tmp"), root.path().join("a.yaml")).unwrap();
@@ -213,7 +214,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         runtime().block_on(async {
             let (mut watch, _) = Watch::new();
-            watch.follow(root.path(), &BTreeSet::from([root.path().to_path_buf()]));
+            watch.follow(root.path(), &directories(root.path()));
             let path = root.path().join("a.yaml");
             let mut file = fs::File::create(&path).unwrap();
             file.write_all(b"a:").unwrap();
