@@ -15,8 +15,8 @@ mod tests;
 
 use serde_json::{Map, Value};
 
-//pub use decode::decode;
-//pub use read::read;
+pub use decode::decode;
+pub use read::read;
 
 /// How much a file may hold; each bound that is passed is a finding of its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
