@@ -3,6 +3,7 @@
 pub mod api;
 pub mod dataplane;
 pub mod finding;
+pub mod graph;
 pub mod manifest;
 pub mod plan;
 pub mod snapshot;
