@@ -105,7 +105,8 @@ pub fn resolve(input: &Input) -> Graph {
     for gateway in &gateways {
         gateway.report(&index, &mut findings);
     }
-    findings.sort_by(|a, b| (&a.origin, &a.object, &a.field, &a.reason).cmp(&(&b.origin, &b.object, &b.field, &b.reason)));
+    findings
+        .sort_by(|a, b| (&a.origin, &a.object, &a.field, &a.reason).cmp(&(&b.origin, &b.object, &b.field, &b.reason)));
     findings.dedup();
     Graph { classes, gateways, routes, backends, assigned, findings }
 }

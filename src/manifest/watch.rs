@@ -60,7 +60,10 @@ impl Watch {
             Ok(watcher) => (Some(watcher), None),
             Err(error) => (None, Some(error)),
         };
-        (Watch { watcher, events, watched: Directories::new(), writing: HashMap::new(), pending: None, last: None }, error)
+        (
+            Watch { watcher, events, watched: Directories::new(), writing: HashMap::new(), pending: None, last: None },
+            error,
+        )
     }
 
     /// Watches `directories`, and `root`'s parent so that a swap of the root itself is seen. Returns true when a watch

@@ -70,7 +70,11 @@ fn ports(fields: &mut Fields) {
         fields.conflict("ports", "a Service of type ClusterIP has no node ports", "remove nodePort");
     }
     if headless(fields) && (is(fields, "NodePort") || is(fields, "LoadBalancer")) {
-        fields.conflict("clusterIP", "a headless Service has no load balancer and no node ports", "remove clusterIP: None");
+        fields.conflict(
+            "clusterIP",
+            "a headless Service has no load balancer and no node ports",
+            "remove clusterIP: None",
+        );
     }
 }
 
@@ -129,7 +133,11 @@ fn load_balancer(fields: &mut Fields) {
         ("loadBalancerClass", fields.has("loadBalancerClass")),
     ] {
         if there && !balanced {
-            fields.conflict(name, "only a Service of type LoadBalancer has it", "remove it, or write type: LoadBalancer");
+            fields.conflict(
+                name,
+                "only a Service of type LoadBalancer has it",
+                "remove it, or write type: LoadBalancer",
+            );
         }
     }
 }
