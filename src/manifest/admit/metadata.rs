@@ -150,7 +150,7 @@ fn last_char_len(text: &str) -> usize {
     text.chars().next_back().map_or(0, char::len_utf8)
 }
 
-fn labels(judge: &mut Judge, node: &Node) -> Option<Value> {
+pub fn labels(judge: &mut Judge, node: &Node) -> Option<Value> {
     strings(judge, node, |judge, key, node, text| {
         label_key(judge, node, key, key);
         if text.len() > 63 || !(text.is_empty() || label_name(text)) {
@@ -178,7 +178,7 @@ fn annotations(judge: &mut Judge, node: &Node) -> Option<Value> {
 }
 
 /// A map of strings, where null counts as the empty string.
-fn strings(judge: &mut Judge, node: &Node, mut rule: impl FnMut(&mut Judge, &str, &Node, &str)) -> Option<Value> {
+pub fn strings(judge: &mut Judge, node: &Node, mut rule: impl FnMut(&mut Judge, &str, &Node, &str)) -> Option<Value> {
     let entries = judge.entries(node)?;
     let mut value = Map::new();
     for entry in &entries.entries {
@@ -327,7 +327,7 @@ fn bounded(judge: &mut Judge, node: &Node, max: usize) -> Option<Value> {
     Some(Value::from(text))
 }
 
-fn timestamp(judge: &mut Judge, node: &Node) -> Option<Value> {
+pub fn timestamp(judge: &mut Judge, node: &Node) -> Option<Value> {
     let text = match &node.content {
         Content::String(text) => text,
         _ => {
