@@ -65,9 +65,8 @@ impl Entry {
 fn merged(fields: &Fields) -> BTreeMap<String, Entry> {
     let entries = |name| fields.get(name).and_then(Value::as_object).into_iter().flatten();
     let bytes = entries("data").map(|(key, value)| (key.clone(), Entry::Bytes(value.clone())));
-    let texts = entries("stringData").map(|(key, value)| {
-        (key.clone(), Entry::Text(value.as_str().unwrap_or_default().to_owned()))
-    });
+    let texts = entries("stringData")
+        .map(|(key, value)| (key.clone(), Entry::Text(value.as_str().unwrap_or_default().to_owned())));
     bytes.chain(texts).collect()
 }
 

@@ -18,11 +18,13 @@ const FAMILY_POLICIES: [&str; 3] = ["SingleStack", "PreferDualStack", "RequireDu
 pub fn cluster_addresses(fields: &mut Fields) {
     let external = fields.text("type") == Some("ExternalName");
     fields.optional("clusterIP", Judge::string);
-    fields.optional("clusterIPs", |judge, node| texts(judge, node, usize::MAX, |judge, node, text| {
-        if !external && text != HEADLESS {
-            address::ip(judge, node, text);
-        }
-    }));
+    fields.optional("clusterIPs", |judge, node| {
+        texts(judge, node, usize::MAX, |judge, node, text| {
+            if !external && text != HEADLESS {
+                address::ip(judge, node, text);
+            }
+        })
+    });
     first(fields, external);
     fields.optional("ipFamilies", families);
     fields.optional("ipFamilyPolicy", |judge, node| judge.choice(node, &FAMILY_POLICIES));
@@ -97,6 +99,10 @@ fn together(fields: &mut Fields) {
     let families = fields.items("ipFamilies").iter().map(|family| family == "IPv6");
     let differ = addresses.iter().map(is_v6).zip(families).any(|(address, family)| address != family);
     if differ && !headless(fields) {
-        fields.conflict("clusterIPs", "the families of the addresses are not those of ipFamilies", "put them in one order");
+        fields.conflict(
+            "clusterIPs",
+            "the families of the addresses are not those of ipFamilies",
+            "put them in one order",
+        );
     }
 }
