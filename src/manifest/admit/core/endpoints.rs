@@ -41,7 +41,7 @@ fn endpoint(judge: &mut Judge, node: &Node) -> Option<Value> {
             address::endpoint(judge, node, text);
             Some(Value::from(text))
         });
-        fields.optional("hostname", |judge, node| name(judge, node));
+        fields.optional("hostname", name);
         fields.optional("nodeName", |judge, node| judge.form(node, &SUBDOMAIN));
         fields.optional("targetRef", object_reference);
     })
@@ -55,7 +55,7 @@ fn ports(judge: &mut Judge, node: &Node) -> Option<Value> {
 
 fn endpoint_port(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, |fields| {
-        fields.optional("name", |judge, node| name(judge, node));
+        fields.optional("name", name);
         fields.required("port", port);
         fields.defaulted("protocol", "TCP", |judge, node| choice_or(judge, node, &PROTOCOLS, "TCP"));
         fields.optional("appProtocol", |judge, node| judge.form(node, &QUALIFIED_NAME));
