@@ -1,14 +1,12 @@
 //! EndpointSlice.
 
-use std::collections::HashSet;
-
 use serde_json::Value;
 
 use super::{
     address,
     form::{DOMAIN_NAME, LABEL, QUALIFIED_NAME, SUBDOMAIN},
     service_port::{PROTOCOLS, name},
-    structure::{empty, int32, object_reference, objects, strings, texts},
+    structure::{Rule, empty, int32, object_reference, objects, strings, texts},
 };
 use crate::manifest::{
     admit::{
@@ -35,8 +33,7 @@ pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
                 false => endpoint(judge, node, check),
             })
         });
-        fields.optional("ports", |judge, node| objects(judge, node, MAX_PORTS, port));
-        distinct(fields, "ports");
+        fields.optional("ports", |judge, node| named(judge, node, MAX_PORTS, port));
     })
 }
 
@@ -91,21 +88,24 @@ fn dropped(fields: &mut Fields, name: &'static str) {
 
 fn hints(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, |fields| {
-        fields.optional("forZones", |judge, node| {
-            objects(judge, node, MAX_HINTS, |judge, node| {
-                judge.object(node, |fields| {
-                    fields.defaulted("name", "", |judge, node| judge.form(node, &LABEL_VALUE));
-                })
-            })
-        });
-        fields.optional("forNodes", |judge, node| {
-            objects(judge, node, MAX_HINTS, |judge, node| {
-                judge.object(node, |fields| fields.required("name", |judge, node| judge.form(node, &SUBDOMAIN)))
-            })
-        });
-        distinct(fields, "forZones");
-        distinct(fields, "forNodes");
+        fields.optional("forZones", |judge, node| named(judge, node, MAX_HINTS, zone));
+        fields.optional("forNodes", |judge, node| named(judge, node, MAX_HINTS, node_name));
     })
+}
+
+fn zone(judge: &mut Judge, node: &Node) -> Option<Value> {
+    judge.object(node, |fields| fields.defaulted("name", "", |judge, node| judge.form(node, &LABEL_VALUE)))
+}
+
+fn node_name(judge: &mut Judge, node: &Node) -> Option<Value> {
+    judge.object(node, |fields| fields.required("name", |judge, node| judge.form(node, &SUBDOMAIN)))
+}
+
+/// A list of objects, no two of the same name; one without counts as named "".
+fn named(judge: &mut Judge, node: &Node, max: usize, item: Rule) -> Option<Value> {
+    let value = objects(judge, node, max, item)?;
+    judge.unique(node, &value, "name");
+    Some(value)
 }
 
 /// The server judges no range of `port` here; what is no port cannot be reached.
@@ -116,21 +116,4 @@ fn port(judge: &mut Judge, node: &Node) -> Option<Value> {
         fields.defaulted("protocol", "TCP", |judge, node| judge.choice(node, &PROTOCOLS));
         fields.optional("appProtocol", |judge, node| judge.form(node, &QUALIFIED_NAME));
     })
-}
-
-/// No two items of the list have the same name; one without counts as named "".
-pub fn distinct(fields: &mut Fields, list: &'static str) {
-    let mut seen = HashSet::new();
-    let names = fields.items(list).iter().enumerate().filter_map(|(index, item)| Some((index, item["name"].as_str()?)));
-    let again: Vec<(usize, String)> =
-        names.filter(|(_, name)| !seen.insert(*name)).map(|(index, name)| (index, name.to_owned())).collect();
-    let place = fields.place_of(list);
-    for (index, name) in again {
-        fields.judge().field(list, |judge| {
-            judge.at(format_args!("[{index}].name"), |judge| {
-                let message = format!("{name:?} is the name of another item too");
-                judge.fault(Reason::DuplicateItem, place, message, "give each its own");
-            });
-        });
-    }
 }

@@ -7,7 +7,7 @@ use super::form::KEY;
 use crate::{
     api::core::decode,
     manifest::{
-        admit::{Fields, Judge, Reason, metadata::strings},
+        admit::{Fields, Judge, Reason},
         span::{Content, Node},
     },
 };
@@ -31,9 +31,20 @@ pub fn bytes(judge: &mut Judge, node: &Node) -> Option<Value> {
     Some(Value::Object(value))
 }
 
-/// Entries of text.
+/// Entries of text; null is the empty text. What they hold may be secret, so no message shows it.
 pub fn texts(judge: &mut Judge, node: &Node) -> Option<Value> {
-    strings(judge, node, |judge, name, node, _| key(judge, name, node))
+    let mut value = Map::new();
+    for entry in &judge.entries(node)?.entries {
+        judge.at(format_args!("[{}]", entry.key), |judge| {
+            key(judge, &entry.key, &entry.node);
+            match &entry.node.content {
+                Content::Null => drop(value.insert(entry.key.clone(), Value::from(""))),
+                Content::String(text) => drop(value.insert(entry.key.clone(), Value::from(text.as_str()))),
+                _ => wrong_type(judge, &entry.node, "a string"),
+            }
+        });
+    }
+    Some(Value::Object(value))
 }
 
 /// All entries together, `lengths` of them, within the bound.
@@ -60,6 +71,19 @@ fn key(judge: &mut Judge, key: &str, node: &Node) {
     }
 }
 
+fn byte(node: &Node) -> Option<u8> {
+    match node.content {
+        Content::Null => Some(0),
+        Content::Int(number) => u8::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+fn wrong_type(judge: &mut Judge, node: &Node, wanted: &str) {
+    let message = format!("must be {wanted}, not {}", node.type_name());
+    judge.fault(Reason::WrongType, node.place, message, "put it in quotes");
+}
+
 fn byte_string(judge: &mut Judge, node: &Node) -> Option<Vec<u8>> {
     match &node.content {
         Content::Null => Some(Vec::new()),
@@ -76,15 +100,14 @@ fn byte_string(judge: &mut Judge, node: &Node) -> Option<Vec<u8>> {
             bytes
         }
         Content::List(items) => {
-            let value = judge.list(node, 0..=usize::MAX, |judge, node| match node.is_null() {
-                true => Some(Value::from(0)),
-                false => judge.integer(node, 0..=255),
-            })?;
-            let byte = |item: &Value| item.as_u64().and_then(|number| u8::try_from(number).ok());
-            (value.as_array()?.len() == items.len()).then(|| value.as_array()?.iter().map(byte).collect())?
+            let bytes: Option<Vec<u8>> = items.iter().map(byte).collect();
+            if bytes.is_none() {
+                judge.fault(Reason::WrongType, node.place, "is a list of other things than bytes", "write base64");
+            }
+            bytes
         }
         _ => {
-            judge.wrong_type(node, "a string of base64");
+            wrong_type(judge, node, "a string of base64");
             None
         }
     }

@@ -17,3 +17,5 @@ pub mod service;
 pub mod service_address;
 pub mod service_port;
 pub mod structure;
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use super::{
     address,
-    endpoints::named,
     form::{EXTERNAL_NAME, QUALIFIED_NAME},
     service_address::{cluster_addresses, headless},
-    service_port::{distinct, service_port},
+    service_port,
     structure::{always, choice_or, condition, int32, objects, strings, texts},
 };
 use crate::manifest::{
@@ -43,9 +42,9 @@ fn spec(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, |fields| {
         fields.defaulted("type", "ClusterIP", |judge, node| choice_or(judge, node, &TYPES, "ClusterIP"));
         fields.optional("selector", labels);
-        fields.optional("ports", |judge, node| objects(judge, node, usize::MAX, service_port));
+        fields.optional("ports", service_port::ports);
         cluster_addresses(fields);
-        ports(fields);
+        ports_of_type(fields);
         fields.optional("externalIPs", |judge, node| texts(judge, node, usize::MAX, address::external));
         external_name(fields);
         affinity(fields);
@@ -60,12 +59,11 @@ fn is(fields: &Fields, type_: &str) -> bool {
     fields.text("type") == Some(type_)
 }
 
-fn ports(fields: &mut Fields) {
+/// Which ports and addresses each type of Service has.
+fn ports_of_type(fields: &mut Fields) {
     if fields.items("ports").is_empty() && !headless(fields) && !is(fields, "ExternalName") {
         fields.missing("ports");
     }
-    named(fields);
-    distinct(fields);
     if is(fields, "ClusterIP") && fields.items("ports").iter().any(|port| port["nodePort"].as_i64().unwrap_or(0) != 0) {
         fields.conflict("ports", "a Service of type ClusterIP has no node ports", "remove nodePort");
     }

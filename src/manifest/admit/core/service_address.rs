@@ -3,10 +3,7 @@
 use serde_json::Value;
 
 use super::{address, structure::texts};
-use crate::manifest::{
-    admit::{Fields, Judge, Reason},
-    span::Node,
-};
+use crate::manifest::admit::{Fields, Judge};
 
 /// What `clusterIP` says of a headless Service.
 pub const HEADLESS: &str = "None";
@@ -26,7 +23,8 @@ pub fn cluster_addresses(fields: &mut Fields) {
         })
     });
     first(fields, external);
-    fields.optional("ipFamilies", families);
+    fields
+        .optional("ipFamilies", |judge, node| judge.set(node, usize::MAX, |judge, node| judge.choice(node, &FAMILIES)));
     fields.optional("ipFamilyPolicy", |judge, node| judge.choice(node, &FAMILY_POLICIES));
     match external {
         true => nowhere(fields),
@@ -50,21 +48,6 @@ fn first(fields: &mut Fields, external: bool) {
     if !external && text != HEADLESS {
         fields.judge().field("clusterIP", |judge| address::ip(judge, node, &text));
     }
-}
-
-fn families(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let value = judge.list(node, 0..=usize::MAX, |judge, node| match node.is_null() {
-        true => {
-            judge.wrong_type(node, "IPv4 or IPv6");
-            None
-        }
-        false => judge.choice(node, &FAMILIES),
-    })?;
-    let items = value.as_array().map_or(&[][..], Vec::as_slice);
-    if (1..items.len()).any(|index| items[..index].contains(&items[index])) {
-        judge.fault(Reason::DuplicateItem, node.place, "a family stands there twice", "name each family once");
-    }
-    Some(value)
 }
 
 /// An ExternalName has no address in the cluster.

@@ -6,18 +6,28 @@ use serde_json::Value;
 
 use super::{
     form::{LABEL, PORT_NAME, QUALIFIED_NAME},
-    structure::{choice_or, int32, port},
+    structure::{choice_or, int32, objects, port},
 };
 use crate::manifest::{
-    admit::{Fields, Judge, Reason},
+    admit::{Judge, Reason},
     span::{Content, Node},
 };
 
 /// The protocols of a port.
 pub const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
-/// One of `spec.ports`.
-pub fn service_port(judge: &mut Judge, node: &Node) -> Option<Value> {
+/// `spec.ports`.
+pub fn ports(judge: &mut Judge, node: &Node) -> Option<Value> {
+    let value = objects(judge, node, usize::MAX, service_port)?;
+    named(judge, node, &value);
+    judge.unique(node, &value, "name");
+    for key in ["port", "nodePort"] {
+        distinct(judge, node, &value, key);
+    }
+    Some(value)
+}
+
+fn service_port(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, |fields| {
         fields.optional("name", name);
         fields.defaulted("protocol", "TCP", |judge, node| choice_or(judge, node, &PROTOCOLS, "TCP"));
@@ -40,29 +50,42 @@ pub fn name(judge: &mut Judge, node: &Node) -> Option<Value> {
     }
 }
 
-/// No two ports have the same name, number or node port; numbers count apart by protocol.
-pub fn distinct(fields: &mut Fields) {
-    let mut seen = HashSet::new();
-    let mut again = Vec::new();
-    for (index, port) in fields.items("ports").iter().enumerate() {
-        let protocol = port["protocol"].as_str();
-        let name = port["name"].as_str().filter(|name| !name.is_empty()).map(|name| ("name", Some(name), 0));
-        let number = port["port"].as_i64().map(|number| ("port", protocol, number));
-        let node_port = port["nodePort"].as_i64().filter(|number| *number != 0).map(|n| ("nodePort", protocol, n));
-        let repeated = [name, number, node_port].into_iter().flatten().filter(|key| !seen.insert(*key));
-        again.extend(repeated.map(|(field, _, _)| (index, field)));
+/// Several ports are told apart by their names, so each needs one. Also for the ports of Endpoints.
+pub fn named(judge: &mut Judge, node: &Node, ports: &Value) {
+    let ports = items(node, ports);
+    if ports.len() < 2 {
+        return;
     }
-    let place = fields.place_of("ports");
-    for (index, field) in again {
-        let message = match field {
-            "name" => "another port has this name",
-            _ => "another port has this number and protocol",
-        };
-        fields.judge().field("ports", |judge| {
-            judge.at(format_args!("[{index}].{field}"), |judge| {
-                judge.fault(Reason::DuplicateItem, place, message, "give each its own");
+    for (index, (port, node)) in ports.into_iter().enumerate() {
+        if port["name"].as_str().is_none_or(str::is_empty) {
+            judge.at(format_args!("[{index}].name"), |judge| {
+                let message = "a port needs a name where there are several ports";
+                judge.fault(Reason::MissingField, node.place, message, "add name: http");
             });
-        });
+        }
+    }
+}
+
+/// No two ports have the same number under `key`; protocols count apart.
+fn distinct(judge: &mut Judge, node: &Node, ports: &Value, key: &str) {
+    let mut seen = HashSet::new();
+    for (index, (port, node)) in items(node, ports).into_iter().enumerate() {
+        let Some(number) = port[key].as_i64().filter(|number| *number != 0) else { continue };
+        if !seen.insert((port["protocol"].as_str(), number)) {
+            let place = node.get(key).map_or(node.place, |node| node.place);
+            judge.at(format_args!("[{index}].{key}"), |judge| {
+                let message = format!("another port has {number} for the same protocol");
+                judge.fault(Reason::DuplicateItem, place, message, "give each its own number");
+            });
+        }
+    }
+}
+
+/// The stored items of a list with their nodes.
+fn items<'v, 'n>(node: &'n Node, value: &'v Value) -> Vec<(&'v Value, &'n Node)> {
+    match (&node.content, value) {
+        (Content::List(nodes), Value::Array(items)) => items.iter().zip(nodes).collect(),
+        _ => Vec::new(),
     }
 }
 
