@@ -7,3 +7,4 @@ pub mod graph;
 pub mod manifest;
 pub mod plan;
 pub mod snapshot;
+pub mod status;

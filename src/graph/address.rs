@@ -169,7 +169,8 @@ fn entry(
     };
     let unusable = |message: String| {
         let known: Vec<String> = addresses.pool.iter().map(|pool| format!("an address of {pool}")).collect();
-        let known: Vec<String> = known.into_iter().chain(addresses.advertised.iter().map(ToString::to_string)).collect();
+        let known: Vec<String> =
+            known.into_iter().chain(addresses.advertised.iter().map(ToString::to_string)).collect();
         let remedy = if known.is_empty() { String::new() } else { format!("use {}", known.join(" or ")) };
         Problem::new(GATEWAY_ADDRESS_NOT_USABLE, format!("{field}.value"), message, remedy)
     };

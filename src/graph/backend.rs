@@ -77,7 +77,8 @@ impl<'a> Backends<'a> {
         field: &str,
     ) -> Result<String, Problem> {
         if !reference.group.is_empty() || !matches!(reference.kind.as_str(), "" | "Service") {
-            let group = if reference.group.is_empty() { String::new() } else { format!(" of group {}", reference.group) };
+            let group =
+                if reference.group.is_empty() { String::new() } else { format!(" of group {}", reference.group) };
             let message = format!("kind {}{group} cannot be a backend", reference.kind);
             return Err(Problem::new(ROUTE_INVALID_KIND, format!("{field}.kind"), message, "refer to a Service"));
         }

@@ -106,7 +106,8 @@ impl Referrer<'_> {
                 resolved.certificates.push(certificate);
             }
             Err(fact) => {
-                let mut remedy = "put a PEM certificate chain in tls.crt and its unencrypted PEM key in tls.key".to_string();
+                let mut remedy =
+                    "put a PEM certificate chain in tls.crt and its unencrypted PEM key in tls.key".to_string();
                 if let Some(last) = last {
                     remedy.push_str(" (the certificate that worked last goes on being served)");
                     resolved.certificates.push(last.clone());
@@ -120,7 +121,8 @@ impl Referrer<'_> {
 
     /// The Secret referred to, if the reference is of the right kind, permitted, and leads somewhere.
     fn find(&self, reference: &ObjectReference, field: &str) -> Result<&Object, Problem> {
-        let invalid = |message: String, remedy: String| Problem::new(LISTENER_INVALID_CERTIFICATE_REF, field, message, remedy);
+        let invalid =
+            |message: String, remedy: String| Problem::new(LISTENER_INVALID_CERTIFICATE_REF, field, message, remedy);
         if !reference.group.is_empty() || !matches!(reference.kind.as_str(), "" | "Secret") {
             let name = match reference.group.as_str() {
                 "" => reference.kind.clone(),
@@ -148,7 +150,9 @@ impl Referrer<'_> {
         })?;
         match secret.value.get("type").and_then(|value| value.as_str()).unwrap_or("Opaque") {
             TLS_SECRET => Ok(secret),
-            other => Err(invalid(format!("{} is of type {other}", secret.key), format!("its type must be {TLS_SECRET}"))),
+            other => {
+                Err(invalid(format!("{} is of type {other}", secret.key), format!("its type must be {TLS_SECRET}")))
+            }
         }
     }
 
@@ -164,7 +168,8 @@ impl Referrer<'_> {
         let date = |seconds: i64| Timestamp::from_second(seconds).map_or_else(|_| "?".into(), |time| time.to_string());
         let now = self.now.as_second();
         if now > until {
-            let message = format!("the certificate of {} expired at {} and is served all the same", secret.key, date(until));
+            let message =
+                format!("the certificate of {} expired at {} and is served all the same", secret.key, date(until));
             warn("CertificateExpired", message, "renew it");
         } else if now < from {
             let message = format!("the certificate of {} is valid only from {}", secret.key, date(from));
@@ -173,7 +178,8 @@ impl Referrer<'_> {
         if let Some(hostname) = self.hostname
             && !names(&leaf).iter().any(|name| fits(name, hostname))
         {
-            let message = format!("the certificate of {} is not for {hostname}; it is for {}", secret.key, list(&names(&leaf)));
+            let message =
+                format!("the certificate of {} is not for {hostname}; it is for {}", secret.key, list(&names(&leaf)));
             warn("CertificateHostnameMismatch", message, "clients will refuse it");
         }
         warnings
@@ -217,7 +223,9 @@ fn check(chain_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
     let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| "tls.key holds no PEM private key")?;
     match CertifiedKey::from_der(chain, key, &default_provider()) {
         Ok(_) => Ok(()),
-        Err(rustls::Error::InconsistentKeys(_)) => Err("the key in tls.key is not that of the certificate in tls.crt".into()),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err("the key in tls.key is not that of the certificate in tls.crt".into())
+        }
         Err(error) => Err(error.to_string()),
     }
 }
@@ -226,7 +234,9 @@ fn names(leaf: &x509_parser::certificate::X509Certificate) -> Vec<String> {
     use x509_parser::extensions::GeneralName;
     let alternative = leaf.subject_alternative_name().ok().flatten();
     let names = alternative.iter().flat_map(|extension| &extension.value.general_names);
-    names.filter_map(|name| if let GeneralName::DNSName(name) = name { Some(name.to_ascii_lowercase()) } else { None }).collect()
+    names
+        .filter_map(|name| if let GeneralName::DNSName(name) = name { Some(name.to_ascii_lowercase()) } else { None })
+        .collect()
 }
 
 fn list(names: &[String]) -> String {

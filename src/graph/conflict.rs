@@ -27,7 +27,8 @@ pub(super) fn resolve(gateways: &mut [Gateway]) {
 }
 
 fn within(gateway: &mut Gateway) {
-    let candidates: Vec<usize> = (0..gateway.listeners.len()).filter(|l| gateway.listeners[*l].refused.is_empty()).collect();
+    let candidates: Vec<usize> =
+        (0..gateway.listeners.len()).filter(|l| gateway.listeners[*l].refused.is_empty()).collect();
     for l in &candidates {
         let own = &gateway.listeners[*l];
         let others = candidates.iter().filter(|other| *other != l).map(|other| &gateway.listeners[*other]);
@@ -47,7 +48,11 @@ fn among(gateways: &mut [Gateway], g: usize, ports: &mut BTreeMap<u16, Vec<(usiz
         let older = set.iter().filter(|(other, _)| *other != g && share(&gateways[g].bind, &gateways[*other].bind));
         let conflict = older.filter_map(|(other, listener)| {
             let (gateway, listener) = (&gateways[*other], &gateways[*other].listeners[*listener]);
-            clash(own, listener, &format!("listener {} of Gateway {}, which is older,", listener.spec.name, gateway.name()))
+            clash(
+                own,
+                listener,
+                &format!("listener {} of Gateway {}, which is older,", listener.spec.name, gateway.name()),
+            )
         });
         match conflict.into_iter().next() {
             None => set.push((g, l)),
@@ -58,7 +63,8 @@ fn among(gateways: &mut [Gateway], g: usize, ports: &mut BTreeMap<u16, Vec<(usiz
 
 /// Do two sets of addresses to bind meet?
 pub fn share(a: &[IpAddr], b: &[IpAddr]) -> bool {
-    let meet = |a: &IpAddr, b: &IpAddr| a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()));
+    let meet =
+        |a: &IpAddr, b: &IpAddr| a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()));
     a.iter().any(|a| b.iter().any(|b| meet(a, b)))
 }
 
@@ -68,7 +74,8 @@ fn clash(own: &Listener, other: &Listener, name: &str) -> Option<Problem> {
     }
     let (field, port) = (own.field(), own.spec.port);
     if own.spec.protocol != other.spec.protocol {
-        let message = format!("{name} has port {port} for protocol {}, this one for {}", other.spec.protocol, own.spec.protocol);
+        let message =
+            format!("{name} has port {port} for protocol {}, this one for {}", other.spec.protocol, own.spec.protocol);
         return Some(Problem::new(LISTENER_PROTOCOL_CONFLICT, format!("{field}.port"), message, "use another port"));
     }
     if own.hostname() == other.hostname() {

@@ -153,7 +153,8 @@ fn parameters(gateway: &mut Gateway, class: &Class) {
         let remedy = "remove spec.parametersRef from the GatewayClass";
         gateway.refused.push(Problem::new(GATEWAY_INVALID_PARAMETERS, "spec.gatewayClassName", message, remedy));
     }
-    let parameters = gateway.spec.infrastructure.as_ref().and_then(|infrastructure| infrastructure.parameters_ref.as_ref());
+    let parameters =
+        gateway.spec.infrastructure.as_ref().and_then(|infrastructure| infrastructure.parameters_ref.as_ref());
     if let Some(ObjectReference { kind, name, .. }) = parameters {
         let message = format!("{kind} {name} cannot be used: gapi has no parameters");
         let field = "spec.infrastructure.parametersRef";
@@ -174,7 +175,8 @@ fn default_scope(gateway: &mut Gateway) {
 fn client_certificate(index: &Index, gateway: &mut Gateway) {
     let field = "spec.tls.backend.clientCertificateRef";
     let reference = gateway.spec.tls.as_ref().and_then(|tls| tls.get("backend")?.get("clientCertificateRef"));
-    let Some(reference) = reference.and_then(|value| serde_json::from_value::<ObjectReference>(Value::clone(value)).ok())
+    let Some(reference) =
+        reference.and_then(|value| serde_json::from_value::<ObjectReference>(Value::clone(value)).ok())
     else {
         return;
     };
@@ -191,7 +193,8 @@ fn client_certificate(index: &Index, gateway: &mut Gateway) {
         let message = "client certificates towards backends are not served yet: it has no effect";
         Problem::new(GATEWAY_INVALID_CLIENT_CERTIFICATE_REF, field, message, "remove it")
     } else {
-        let message = format!("no ReferenceGrant lets this Gateway use Secret {}/{}", crossing.to_namespace, reference.name);
+        let message =
+            format!("no ReferenceGrant lets this Gateway use Secret {}/{}", crossing.to_namespace, reference.name);
         Problem::new(GATEWAY_REF_NOT_PERMITTED, field, message, crossing.remedy())
     };
     gateway.unresolved.push(problem);

@@ -37,9 +37,7 @@ fn under(name: &str, suffix: &str) -> bool {
 pub fn specificity(hostname: Option<&str>) -> (u8, Reverse<usize>, Reverse<usize>, &str) {
     match hostname {
         None => (2, Reverse(0), Reverse(0), ""),
-        Some(name) if name.starts_with('*') => {
-            (1, Reverse(name.matches('.').count()), Reverse(name.len()), name)
-        }
+        Some(name) if name.starts_with('*') => (1, Reverse(name.matches('.').count()), Reverse(name.len()), name),
         Some(name) => (0, Reverse(0), Reverse(name.len()), name),
     }
 }
@@ -71,7 +69,8 @@ mod tests {
 
     #[test]
     fn exact_before_wildcard_before_none() {
-        let mut names = [None, Some("*.example.com"), Some("example.com"), Some("*.a.example.com"), Some("a.example.com")];
+        let mut names =
+            [None, Some("*.example.com"), Some("example.com"), Some("*.a.example.com"), Some("a.example.com")];
         names.sort_by_key(|name| specificity(*name));
         let want = [Some("a.example.com"), Some("example.com"), Some("*.a.example.com"), Some("*.example.com"), None];
         assert_eq!(names, want);

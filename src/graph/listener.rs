@@ -86,7 +86,9 @@ impl Listener {
     /// Condition `Conflicted`.
     pub fn conflicted(&self) -> Condition {
         match &self.conflict {
-            None => LISTENER_NO_CONFLICTS.with("No other listener has this port with this hostname or another protocol"),
+            None => {
+                LISTENER_NO_CONFLICTS.with("No other listener has this port with this hostname or another protocol")
+            }
             Some(problem) if problem.reason == LISTENER_HOSTNAME_CONFLICT => {
                 LISTENER_CONFLICTED_HOSTNAME.with(problem::bounded(&problem.text()))
             }
@@ -134,7 +136,9 @@ impl Listener {
                 let selector = namespaces.and_then(|namespaces| namespaces.selector.as_ref());
                 match (selector, index.namespaces.labels(namespace)) {
                     (Some(selector), Some(labels)) if selects(selector, labels) == Ok(true) => Ok(()),
-                    _ => Err(format!("listener {name} takes routes of namespaces that its selector names, and {namespace} is not among them")),
+                    _ => Err(format!(
+                        "listener {name} takes routes of namespaces that its selector names, and {namespace} is not among them"
+                    )),
                 }
             }
             _ if namespace == gateway_namespace => Ok(()),
@@ -194,7 +198,8 @@ fn frontend_validation(spec: &GatewaySpec, listener: &mut Listener) {
         None => (frontend.get("default"), "spec.tls.frontend.default.validation".to_string()),
     };
     if config.and_then(|config| config.get("validation")).is_some() {
-        let message = format!("client certificates are not checked yet, so listener {} is not served", listener.spec.name);
+        let message =
+            format!("client certificates are not checked yet, so listener {} is not served", listener.spec.name);
         listener.refused.push(Problem::new(LISTENER_UNSUPPORTED_VALUE, field, message, "remove the validation"));
     }
 }
@@ -234,9 +239,15 @@ fn kinds(listener: &mut Listener) {
                 listener.supported_kinds.push(kind);
             }
         } else {
-            let message = format!("{} of group {group} cannot attach to a {} listener here", kind.kind, listener.spec.protocol);
+            let message =
+                format!("{} of group {group} cannot attach to a {} listener here", kind.kind, listener.spec.protocol);
             let remedy = if is_http { "use HTTPRoute" } else { "" };
-            listener.unresolved.push(Problem::new(LISTENER_INVALID_ROUTE_KINDS, format!("{field}[{i}]"), message, remedy));
+            listener.unresolved.push(Problem::new(
+                LISTENER_INVALID_ROUTE_KINDS,
+                format!("{field}[{i}]"),
+                message,
+                remedy,
+            ));
         }
     }
 }

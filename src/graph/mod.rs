@@ -11,7 +11,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 
-use crate::{api::ObjectKey, finding::Finding, manifest::Object};
+use crate::{api::ObjectKey, finding::Finding};
+
+pub use crate::manifest::Object;
 
 pub mod address;
 pub mod age;
@@ -105,7 +107,8 @@ pub fn resolve(input: &Input) -> Graph {
     for gateway in &gateways {
         gateway.report(&index, &mut findings);
     }
-    findings.sort_by(|a, b| (&a.origin, &a.object, &a.field, &a.reason).cmp(&(&b.origin, &b.object, &b.field, &b.reason)));
+    findings
+        .sort_by(|a, b| (&a.origin, &a.object, &a.field, &a.reason).cmp(&(&b.origin, &b.object, &b.field, &b.reason)));
     findings.dedup();
     Graph { classes, gateways, routes, backends, assigned, findings }
 }

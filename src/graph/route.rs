@@ -209,7 +209,8 @@ fn attach(
         let has: Vec<String> =
             gateway.listeners.iter().map(|one| format!("{} on port {}", one.spec.name, one.spec.port)).collect();
         let message = format!("{} has no such listener; it has {}", gateway.key, has.join(", "));
-        let field = if reference.section_name.is_some() { format!("{field}.sectionName") } else { format!("{field}.port") };
+        let field =
+            if reference.section_name.is_some() { format!("{field}.sectionName") } else { format!("{field}.port") };
         return Err(Problem::new(ROUTE_NO_MATCHING_PARENT, field, message, ""));
     }
     let namespace = &*object.key.namespace;
@@ -256,7 +257,10 @@ fn conditions(accepted: Condition, rules: &[Rule], broken: &[&Problem], unresolv
     match broken {
         [first, ..] if is_accepted && broken.len() == rules.len() => {
             let texts: Vec<String> = broken.iter().map(|problem| problem.text()).collect();
-            vec![first.reason.with(problem::bounded(&format!("Requests are answered 500: {}", texts.join(". ")))), resolved]
+            vec![
+                first.reason.with(problem::bounded(&format!("Requests are answered 500: {}", texts.join(". ")))),
+                resolved,
+            ]
         }
         [first, ..] if is_accepted => {
             let reason = match first.reason == ROUTE_INCOMPATIBLE_FILTERS {
@@ -264,8 +268,10 @@ fn conditions(accepted: Condition, rules: &[Rule], broken: &[&Problem], unresolv
                 false => ROUTE_PARTIALLY_INVALID,
             };
             // The prefix is the spec's (RouteConditionPartiallyInvalid).
-            let texts: Vec<String> =
-                broken.iter().map(|problem| format!("Dropped Rule, its requests are answered 500: {}", problem.text())).collect();
+            let texts: Vec<String> = broken
+                .iter()
+                .map(|problem| format!("Dropped Rule, its requests are answered 500: {}", problem.text()))
+                .collect();
             vec![accepted, resolved, reason.with(problem::bounded(&texts.join(". ")))]
         }
         _ => vec![accepted, resolved],
@@ -274,7 +280,9 @@ fn conditions(accepted: Condition, rules: &[Rule], broken: &[&Problem], unresolv
 
 /// An accepted route that nevertheless gets no traffic, since none of its listeners is served.
 fn unserved(object: &Object, route: &Route, gateways: &[Gateway]) -> Option<Finding> {
-    let served = |one: &Attachment| gateways[one.gateway].is_served() && gateways[one.gateway].listeners[one.listener].is_served();
+    let served = |one: &Attachment| {
+        gateways[one.gateway].is_served() && gateways[one.gateway].listeners[one.listener].is_served()
+    };
     if route.attachments.is_empty() || route.attachments.iter().any(served) {
         return None;
     }

@@ -126,14 +126,8 @@ fn unsupported(spec: &HttpRouteRule, field: &str) -> Option<Problem> {
         let field = format!("{field}.sessionPersistence");
         return Some(Problem::new(ROUTE_UNSUPPORTED_VALUE, field, message, "remove it"));
     }
-    let known = [
-        "RequestHeaderModifier",
-        "ResponseHeaderModifier",
-        "RequestMirror",
-        "RequestRedirect",
-        "URLRewrite",
-        "CORS",
-    ];
+    let known =
+        ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite", "CORS"];
     let unknown = all_filters(spec, field).into_iter().find(|(_, filter)| !known.contains(&filter.type_.as_str()))?;
     let (field, filter) = unknown;
     let message = format!("filter {} is not served", filter.type_);
@@ -152,7 +146,8 @@ fn incompatible(spec: &HttpRouteRule, field: &str) -> Option<Problem> {
             return Some(Problem::new(ROUTE_INCOMPATIBLE_FILTERS, field.as_str(), message, "remove one of the two"));
         }
     }
-    let is_prefix = |one: &HttpRouteMatch| one.path.as_ref().is_none_or(|path| matches!(path.type_.as_str(), "" | "PathPrefix"));
+    let is_prefix =
+        |one: &HttpRouteMatch| one.path.as_ref().is_none_or(|path| matches!(path.type_.as_str(), "" | "PathPrefix"));
     if spec.matches.iter().all(is_prefix) {
         return None;
     }
@@ -204,5 +199,10 @@ fn keep_compiling(values: &mut Vec<HttpValueMatch>, field: &str, problems: &mut 
 
 fn uncompiled(field: String, expression: &str, error: &str) -> Problem {
     let message = format!("the expression {expression:?} does not compile: {error}");
-    Problem::new(ROUTE_UNSUPPORTED_VALUE, field, message, "correct it; the syntax is that of the Rust crate regex (as RE2)")
+    Problem::new(
+        ROUTE_UNSUPPORTED_VALUE,
+        field,
+        message,
+        "correct it; the syntax is that of the Rust crate regex (as RE2)",
+    )
 }

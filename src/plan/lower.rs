@@ -60,7 +60,8 @@ pub(super) fn sockets(graph: &Graph) -> BTreeMap<SocketAddr, Vec<(usize, usize)>
         bind.iter().any(|own| *own == ip || own.is_unspecified() && own.is_ipv4() == ip.is_ipv4())
     };
     let members = |address: SocketAddr| {
-        let here = |one: &&(usize, usize)| port(**one) == address.port() && takes(&graph.gateways[one.0].bind, address.ip());
+        let here =
+            |one: &&(usize, usize)| port(**one) == address.port() && takes(&graph.gateways[one.0].bind, address.ip());
         served.iter().filter(here).copied().collect()
     };
     addresses.into_iter().map(|address| (address, members(address))).collect()
@@ -169,6 +170,7 @@ fn host(graph: &Graph, hostname: Option<&str>, routes: &[usize]) -> HostPlan {
         }
     }
     let entries = entries(graph, routes).into_iter();
-    let matches = entries.map(|entry| MatchPlan { rule: positions[&(entry.route.name.as_str(), entry.rule.index)], ..entry.plan });
+    let matches = entries
+        .map(|entry| MatchPlan { rule: positions[&(entry.route.name.as_str(), entry.rule.index)], ..entry.plan });
     HostPlan { hostname: hostname.map(str::to_ascii_lowercase), matches: matches.collect(), rules }
 }

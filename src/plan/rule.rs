@@ -2,8 +2,8 @@
 
 use crate::{
     api::http_route::{
-        HttpCors, HttpHeader, HttpHeaderFilter, HttpPathModifier, HttpRequestMirror, HttpRequestRedirect, HttpRouteRetry,
-        HttpUrlRewrite, HttpValueMatch,
+        HttpCors, HttpHeader, HttpHeaderFilter, HttpPathModifier, HttpRequestMirror, HttpRequestRedirect,
+        HttpRouteRetry, HttpUrlRewrite, HttpValueMatch,
     },
     graph::{Filter, Rule, rule::Match},
 };
@@ -83,7 +83,9 @@ fn filter(filter: &Filter) -> Option<FilterPlan> {
         "RequestHeaderModifier" => spec.request_header_modifier.as_ref().map(headers).map(FilterPlan::RequestHeaders),
         "RequestMirror" => spec.request_mirror.as_ref().map(|mirror| mirror_plan(mirror, filter.backend.clone())),
         "RequestRedirect" => spec.request_redirect.as_ref().map(redirect),
-        "ResponseHeaderModifier" => spec.response_header_modifier.as_ref().map(headers).map(FilterPlan::ResponseHeaders),
+        "ResponseHeaderModifier" => {
+            spec.response_header_modifier.as_ref().map(headers).map(FilterPlan::ResponseHeaders)
+        }
         "URLRewrite" => spec.url_rewrite.as_ref().map(rewrite),
         _ => None,
     }
