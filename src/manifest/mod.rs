@@ -4,6 +4,11 @@
 //! stands, [`admit`] judges it as the API server would with the official CRDs, [`parse`] puts the three together and
 //! [`accepted`] keeps the last accepted version of each object. Nothing here knows what a Gateway does.
 
+pub mod admit;
+pub mod parse;
+pub mod served;
+pub mod span;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
