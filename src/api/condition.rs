@@ -74,6 +74,7 @@ reasons! {
     GATEWAY_UNSUPPORTED_VALUE = Gateway "Accepted" "True" "UnsupportedValue";
     GATEWAY_PROGRAMMED = Gateway "Programmed" "True" "Programmed";
     GATEWAY_INVALID = Gateway "Programmed" "False" "Invalid";
+    GATEWAY_NOT_BOUND = Gateway "Programmed" "False" "Pending";
     GATEWAY_PENDING = Gateway "Programmed" "Unknown" "Pending";
     GATEWAY_ADDRESS_NOT_ASSIGNED = Gateway "Programmed" "False" "AddressNotAssigned";
     GATEWAY_ADDRESS_NOT_USABLE = Gateway "Programmed" "False" "AddressNotUsable";

@@ -11,7 +11,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 
-use crate::{api::ObjectKey, finding::Finding, manifest::Object};
+use crate::{api::ObjectKey, finding::Finding};
+
+pub use crate::manifest::Object;
 
 pub mod address;
 pub mod age;
