@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -22,6 +23,11 @@ const KINDS_WITH_FILES: [Kind; 4] = [Kind::Gateway, Kind::GatewayClass, Kind::Ht
 const CLUSTER: &str = "_cluster";
 /// A status file is at most this long.
 const MAX_STATUS_FILE: u64 = 32 << 20;
+
+/// How long a daemon that listens may take to answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The same for a reload: what the daemon allows itself, and the way.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(10).saturating_add(admin::HANDLER_DEADLINE);
 
 /// Asks the daemon of a runtime directory. Once it was missing, its files answer.
 pub struct Source {
@@ -44,7 +50,7 @@ impl Source {
             Request::Status | Request::Reload => return ask_daemon(&self.runtime_dir, request),
         };
         if self.daemon {
-            match admin::call(&self.runtime_dir, request) {
+            match admin::call(&self.runtime_dir, request, PATIENCE) {
                 Ok(answer) => return Ok(answer),
                 Err(CallError::Refused(reason)) => return Err(anyhow::anyhow!("the daemon refused: {reason}").into()),
                 Err(error) => self.fall_back(kind, &error)?,
@@ -85,7 +91,8 @@ impl Source {
 /// # Errors
 /// [`Failure::Unreachable`] when there is no daemon.
 pub fn ask_daemon(runtime_dir: &Path, request: &Request) -> Result<Answer, Failure> {
-    admin::call(runtime_dir, request).map_err(|error| match error {
+    let patience = if matches!(request, Request::Reload) { RELOAD_PATIENCE } else { PATIENCE };
+    admin::call(runtime_dir, request, patience).map_err(|error| match error {
         CallError::Unreachable(..) => Failure::Unreachable(error.to_string()),
         CallError::Refused(_) => Failure::Failed(error.into()),
     })

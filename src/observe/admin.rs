@@ -34,7 +34,7 @@ const MAX_CLIENTS: usize = 32;
 /// For a request line to come, from the connect on.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 /// For the daemon to find the answer: a reload waits for a pass.
-const HANDLER_DEADLINE: Duration = Duration::from_secs(60);
+pub const HANDLER_DEADLINE: Duration = Duration::from_secs(60);
 /// For the answer to be taken.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// For the daemon to take a connection, on the client's side.
@@ -160,6 +160,9 @@ impl fmt::Display for CallError {
             CallError::Unreachable(path, error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 write!(f, "no daemon runs: nobody listens at {}", path.display())
             }
+            CallError::Unreachable(path, error) if error.kind() == io::ErrorKind::TimedOut => {
+                write!(f, "the daemon at {} does not answer in time", path.display())
+            }
             CallError::Unreachable(path, error) => write!(f, "no daemon answers at {}: {error}", path.display()),
             CallError::Refused(reason) => write!(f, "the daemon refused: {reason}"),
         }
@@ -168,13 +171,17 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// Asks the daemon of `runtime_dir`. Blocks until the answer is there, or its deadline passed.
+/// Asks the daemon of `runtime_dir`. Blocks until the answer is there, at most for `patience`.
 ///
 /// # Errors
 /// [`CallError`] says whether there is a daemon at all.
-pub fn call<Q: Serialize, A: DeserializeOwned>(runtime_dir: &Path, request: &Q) -> Result<A, CallError> {
+pub fn call<Q: Serialize, A: DeserializeOwned>(
+    runtime_dir: &Path,
+    request: &Q,
+    patience: Duration,
+) -> Result<A, CallError> {
     let path = runtime_dir.join(SOCKET);
-    let line = transfer(&path, request).map_err(|error| CallError::Unreachable(path, error))?;
+    let line = transfer(&path, request, patience).map_err(|error| CallError::Unreachable(path, error))?;
     match serde_json::from_slice(&line) {
         Ok(Envelope::Answer(answer)) => Ok(answer),
         Ok(Envelope::Error(reason)) => Err(CallError::Refused(reason)),
@@ -183,7 +190,8 @@ pub fn call<Q: Serialize, A: DeserializeOwned>(runtime_dir: &Path, request: &Q) 
 }
 
 /// Sends the request line and reads the answer line.
-fn transfer(path: &Path, request: &impl Serialize) -> io::Result<Vec<u8>> {
+fn transfer(path: &Path, request: &impl Serialize, patience: Duration) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + patience;
     let mut stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     stream.connect_timeout(&SockAddr::unix(path)?, CONNECT_DEADLINE)?;
     stream.set_write_timeout(Some(REQUEST_DEADLINE))?;
@@ -191,7 +199,6 @@ fn transfer(path: &Path, request: &impl Serialize) -> io::Result<Vec<u8>> {
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut answer = Vec::new();
-    let deadline = Instant::now() + HANDLER_DEADLINE + ANSWER_DEADLINE;
     let mut buffer = vec![0; 64 << 10];
     loop {
         let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
@@ -220,6 +227,8 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixStream as Client;
 
+    const PATIENCE: Duration = Duration::from_secs(10);
+
     /// A server that doubles numbers, on a thread that ends with the test process.
     fn doubling(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("gapi-admin-{}-{name}", std::process::id()));
@@ -243,9 +252,9 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("gapi-admin-{}-answers", std::process::id()));
         std::fs::create_dir_all(&dir).expect("temporary directory");
         drop(std::os::unix::net::UnixListener::bind(dir.join(SOCKET)));
-        assert!(matches!(call::<u64, u64>(&dir, &1), Err(CallError::Unreachable(..))));
+        assert!(matches!(call::<u64, u64>(&dir, &1, PATIENCE), Err(CallError::Unreachable(..))));
         let dir = doubling("answers");
-        assert_eq!(call::<u64, u64>(&dir, &21).expect("answers"), 42);
+        assert_eq!(call::<u64, u64>(&dir, &21, PATIENCE).expect("answers"), 42);
         let mode = std::fs::metadata(dir.join(SOCKET)).expect("is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
         std::fs::remove_dir_all(dir).expect("cleans up");
@@ -268,15 +277,27 @@ mod tests {
         nonsense.read_to_string(&mut answer).expect("is answered");
         assert!(answer.starts_with(r#"{"error":"the request cannot be read"#), "{answer}");
         drop(Client::connect(&path));
-        assert!(matches!(call::<&str, u64>(&dir, &"x"), Err(CallError::Refused(_))));
-        assert_eq!(call::<u64, u64>(&dir, &1).expect("still answers"), 2);
+        assert!(matches!(call::<&str, u64>(&dir, &"x", PATIENCE), Err(CallError::Refused(_))));
+        assert_eq!(call::<u64, u64>(&dir, &1, PATIENCE).expect("still answers"), 2);
         drop(idle);
         std::fs::remove_dir_all(dir).expect("cleans up");
     }
 
     #[test]
+    fn a_daemon_that_hangs_is_given_up() {
+        let dir = std::env::temp_dir().join(format!("gapi-admin-{}-hangs", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("temporary directory");
+        let path = dir.join(SOCKET);
+        let _ = std::fs::remove_file(&path);
+        let _silent = std::os::unix::net::UnixListener::bind(&path).expect("binds");
+        let error = call::<u64, u64>(&dir, &1, Duration::from_millis(50)).expect_err("nobody answers");
+        assert!(matches!(error, CallError::Unreachable(_, error) if error.kind() == io::ErrorKind::TimedOut));
+        std::fs::remove_dir_all(dir).expect("cleans up");
+    }
+
+    #[test]
     fn no_daemon_is_told_apart() {
-        let error = call::<u64, u64>(Path::new("/nonexistent"), &1).expect_err("nobody there");
+        let error = call::<u64, u64>(Path::new("/nonexistent"), &1, PATIENCE).expect_err("nobody there");
         assert_eq!(error.to_string(), "no daemon runs: there is no /nonexistent/gapi.sock");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
 use hyper::body::Incoming;
@@ -35,30 +35,49 @@ pub(super) async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result
         Err(reason) => return Ok(refusal(reason)),
     };
     tokio::time::sleep(wish.delay).await;
-    let announced = request.headers().get(header::TRAILER).cloned();
-    let (mut response, body) = if wish.stream {
-        let kind = request.headers().get(header::CONTENT_TYPE).cloned();
-        let mut response = Response::new(request.into_body().boxed());
-        response.headers_mut().extend(kind.map(|kind| (header::CONTENT_TYPE, kind)));
-        response.headers_mut().extend(announced.map(|names| (header::TRAILER, names)));
-        (response, None)
-    } else {
-        let report = received::report(request, &name).await?;
-        (Response::new(empty()), Some(report))
-    };
+    let is_head = request.method() == Method::HEAD;
+    let mut response = if wish.stream { sent_back(request) } else { reported(request, &name, &wish).await? };
     *response.status_mut() = wish.status;
-    if let Some(report) = body {
-        let body = wish.size.map_or_else(|| full(report.into()), |size| Filler { left: size }.map_err(never).boxed());
-        *response.body_mut() = with_trailers(body, wish.trailers.clone());
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let names: Vec<&str> = wish.trailers.keys().map(HeaderName::as_str).collect();
-        if let Ok(names) = HeaderValue::from_str(&names.join(", "))
-            && !names.is_empty()
-        {
-            response.headers_mut().insert(header::TRAILER, names);
-        }
-    }
     response.headers_mut().extend(wish.headers);
+    if is_head || matches!(wish.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        drop_body(&mut response);
+    }
+    Ok(response)
+}
+
+/// Leaves what the head says of the body, where an answer without one may say it (RFC 9110, 8.6).
+fn drop_body(response: &mut Response<AnswerBody>) {
+    let length = response.body().size_hint().exact();
+    *response.body_mut() = empty();
+    if response.status() == StatusCode::NO_CONTENT {
+        response.headers_mut().remove(header::CONTENT_TYPE);
+    } else if let Some(length) = length {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+}
+
+/// The request's body and trailers, as they come.
+fn sent_back(request: Request<Incoming>) -> Response<AnswerBody> {
+    let (head, body) = request.into_parts();
+    let mut response = Response::new(body.boxed());
+    for name in [header::CONTENT_TYPE, header::TRAILER] {
+        let value = head.headers.get(&name).cloned();
+        response.headers_mut().extend(value.map(|value| (name, value)));
+    }
+    response
+}
+
+/// What was received, or as many bytes as were asked for; and the trailers that were asked for.
+async fn reported(request: Request<Incoming>, name: &str, wish: &Wish) -> Result<Response<AnswerBody>, hyper::Error> {
+    let report = received::report(request, name).await?;
+    let body = wish.size.map_or_else(|| full(report.into()), |size| Filler { left: size }.map_err(never).boxed());
+    let mut response = Response::new(with_trailers(body, wish.trailers.clone()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let names: Vec<&str> = wish.trailers.keys().map(HeaderName::as_str).collect();
+    if !names.is_empty() {
+        let names = names.join(", ").parse().expect("names of fields are a field value");
+        response.headers_mut().insert(header::TRAILER, names);
+    }
     Ok(response)
 }
 
@@ -119,7 +138,22 @@ fn refusal(reason: String) -> Response<AnswerBody> {
 fn with_trailers(body: AnswerBody, trailers: HeaderMap) -> AnswerBody {
     match trailers.is_empty() {
         true => body,
-        false => body.with_trailers(async { Some(Ok(trailers)) }).boxed(),
+        false => Unsized(body.with_trailers(async { Some(Ok(trailers)) }).boxed()).boxed(),
+    }
+}
+
+/// A body that does not say its length, so that HTTP/1.1 sends it in chunks, which trailers need.
+struct Unsized(AnswerBody);
+
+impl Body for Unsized {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.0).poll_frame(context)
     }
 }
 
