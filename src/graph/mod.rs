@@ -7,7 +7,7 @@
 //! together) → [`route`] with [`rule`] and [`backend`]. [`index`] finds objects, [`grant`] and [`namespace`] say what
 //! may refer to what.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -47,7 +47,7 @@ use index::Index;
 /// All that *resolve* may know.
 pub struct Input<'a> {
     /// Objects of every kind, sorted by key.
-    pub objects: &'a [Object],
+    pub objects: &'a [Arc<Object>],
     /// The addresses that Gateways may have.
     pub addresses: &'a Addresses,
     /// The certificates that worked last, by listener and Secret: [`Graph::last_good`] of the pass before.

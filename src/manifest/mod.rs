@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub mod accepted;
-pub mod parse;
 pub mod tree;
 pub mod watch;
 
