@@ -5,6 +5,7 @@ pub mod cli;
 pub mod daemon;
 pub mod dataplane;
 pub mod finding;
+pub mod graph;
 pub mod manifest;
 pub mod observe;
 pub mod plan;

@@ -16,6 +16,7 @@ pub mod reload;
 pub mod run;
 pub mod source;
 pub mod status;
+pub mod source_line;
 pub mod table;
 pub mod target;
 
