@@ -126,13 +126,12 @@ fn outcome(case: &Path) -> Outcome {
 fn texts(outcome: &Outcome) -> BTreeMap<&'static str, String> {
     let plan = to_yaml(&serde_json::to_value(&outcome.plan).unwrap());
     let documents: Vec<String> = outcome.documents.iter().map(|document| to_yaml(&document.value)).collect();
-    let findings: Vec<String> =
-        outcome.findings.iter().map(|finding| format!("{:?} {} {finding}\n", finding.severity, finding.reason)).collect();
-    BTreeMap::from([
-        ("plan.yaml", plan),
-        ("status.yaml", documents.join("---\n")),
-        ("findings.txt", findings.concat()),
-    ])
+    let findings: Vec<String> = outcome
+        .findings
+        .iter()
+        .map(|finding| format!("{:?} {} {finding}\n", finding.severity, finding.reason))
+        .collect();
+    BTreeMap::from([("plan.yaml", plan), ("status.yaml", documents.join("---\n")), ("findings.txt", findings.concat())])
 }
 
 #[test]
@@ -205,16 +204,19 @@ fn lists(document: &Value, subject: Subject) -> Vec<&Value> {
     match (subject, document["kind"].as_str().unwrap()) {
         (Subject::Class, "GatewayClass") | (Subject::Gateway, "Gateway") => vec![&status["conditions"]],
         (Subject::Listener, "Gateway") => each("listeners").map(|one| &one["conditions"]).collect(),
-        (Subject::Route, "HTTPRoute") => {
-            each("parents").filter(|one| one["controllerName"] == CONTROLLER_NAME).map(|one| &one["conditions"]).collect()
-        }
+        (Subject::Route, "HTTPRoute") => each("parents")
+            .filter(|one| one["controllerName"] == CONTROLLER_NAME)
+            .map(|one| &one["conditions"])
+            .collect(),
         _ => Vec::new(),
     }
 }
 
 fn has(document: &Value, reason: &Reason) -> bool {
     let is = |condition: &Value| {
-        condition["type"] == reason.condition && condition["status"] == reason.status && condition["reason"] == reason.name
+        condition["type"] == reason.condition
+            && condition["status"] == reason.status
+            && condition["reason"] == reason.name
     };
     lists(document, reason.subject).iter().any(|list| list.as_array().is_some_and(|list| list.iter().any(is)))
 }

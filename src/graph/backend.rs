@@ -164,13 +164,15 @@ impl<'a> Backends<'a> {
             found.add_endpoints(endpoints, port);
         }
         if found.addresses.is_empty() {
-            let port_name = port.name.as_deref().unwrap_or_default();
             let (message, remedy) = if slices.is_empty() && endpoints.is_none() {
                 let remedy = format!("write an EndpointSlice with label kubernetes.io/service-name: {name}");
                 (format!("port {} has no endpoints: requests are answered 503", port.port), remedy)
             } else if !found.port {
-                let remedy = format!("name a port {port_name:?} there, as in the Service");
-                (format!("no EndpointSlice or Endpoints of it has a port named {port_name:?}"), remedy)
+                let named = port.name.as_deref().filter(|name| !name.is_empty());
+                let named = named.map_or("without a name".to_string(), |name| format!("named {name}"));
+                let message =
+                    format!("port {} has no endpoints: no EndpointSlice or Endpoints has a port {named}", port.port);
+                (message, "name the port there as in the Service".to_string())
             } else {
                 (format!("port {} has no ready endpoint: requests are answered 503", port.port), String::new())
             };

@@ -82,7 +82,7 @@ pub(super) fn resolve(
 impl Route {
     /// At least one of its rules is served. One whose rules are all broken is not Accepted; it answers 500.
     pub fn is_implemented(&self) -> bool {
-        self.rules.iter().any(|rule| rule.broken.is_none())
+        self.rules.iter().any(|rule| !rule.is_broken())
     }
 }
 
@@ -120,7 +120,7 @@ fn route(
     let mut resolver = Resolver { route: object, backends, unresolved: Vec::new() };
     let rules: Vec<Rule> = rules.into_iter().enumerate().map(|(i, rule)| resolver.rule(i, rule)).collect();
     let unresolved = resolver.unresolved;
-    let broken: Vec<&Problem> = rules.iter().filter_map(|rule| rule.broken.as_ref()).collect();
+    let broken: Vec<&Problem> = rules.iter().flat_map(|rule| &rule.broken).collect();
     findings.extend(unresolved.iter().chain(broken.iter().copied()).map(|problem| problem.finding(object)));
 
     let mut attachments: BTreeMap<(usize, usize), Attachment> = BTreeMap::new();
@@ -255,7 +255,7 @@ fn conditions(accepted: Condition, rules: &[Rule], broken: &[&Problem], unresolv
     let resolved = problem::condition(unresolved, ROUTE_RESOLVED_REFS.with("All references are resolved"));
     let is_accepted = accepted.status == "True";
     match broken {
-        [first, ..] if is_accepted && broken.len() == rules.len() => {
+        [first, ..] if is_accepted && rules.iter().all(Rule::is_broken) => {
             let texts: Vec<String> = broken.iter().map(|problem| problem.text()).collect();
             vec![
                 first.reason.with(problem::bounded(&format!("Requests are answered 500: {}", texts.join(". ")))),

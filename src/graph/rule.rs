@@ -25,8 +25,15 @@ pub struct Rule {
     pub backends: Vec<RuleBackend>,
     pub timeouts: HttpRouteTimeouts,
     pub retry: Option<HttpRouteRetry>,
-    /// Why it cannot be served: it answers 500.
-    pub broken: Option<Problem>,
+    /// Why it cannot be served: it then answers 500.
+    pub broken: Vec<Problem>,
+}
+
+impl Rule {
+    /// It answers 500.
+    pub fn is_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
 }
 
 /// A match whose expressions all compile.
@@ -67,7 +74,8 @@ impl Resolver<'_, '_> {
     /// Resolves rule `index`.
     pub fn rule(&mut self, index: usize, spec: HttpRouteRule) -> Rule {
         let field = format!("spec.rules[{index}]");
-        let mut broken = unsupported(&spec, &field).or_else(|| incompatible(&spec, &field));
+        let mut broken = unsupported(&spec, &field);
+        broken.extend(incompatible(&spec, &field));
         let matches = matches(spec.matches, &field, &mut broken);
         let filters = self.filters(spec.filters, &format!("{field}.filters"));
         let mut backends = Vec::new();
@@ -120,18 +128,23 @@ fn all_filters<'r>(spec: &'r HttpRouteRule, field: &str) -> Vec<(String, &'r Htt
 }
 
 /// What the rule asks for and gapi does not have. Left out, it would let through what it is there to stop.
-fn unsupported(spec: &HttpRouteRule, field: &str) -> Option<Problem> {
+fn unsupported(spec: &HttpRouteRule, field: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
     if spec.session_persistence.is_some() {
         let message = "session persistence is not served yet";
         let field = format!("{field}.sessionPersistence");
-        return Some(Problem::new(ROUTE_UNSUPPORTED_VALUE, field, message, "remove it"));
+        problems.push(Problem::new(ROUTE_UNSUPPORTED_VALUE, field, message, "remove it"));
     }
     let known =
         ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite", "CORS"];
-    let unknown = all_filters(spec, field).into_iter().find(|(_, filter)| !known.contains(&filter.type_.as_str()))?;
-    let (field, filter) = unknown;
-    let message = format!("filter {} is not served", filter.type_);
-    Some(Problem::new(ROUTE_UNSUPPORTED_VALUE, format!("{field}.type"), message, "remove the filter"))
+    for (field, filter) in all_filters(spec, field) {
+        if !known.contains(&filter.type_.as_str()) {
+            let message = format!("filter {} is not served", filter.type_);
+            let field = format!("{field}.type");
+            problems.push(Problem::new(ROUTE_UNSUPPORTED_VALUE, field, message, "remove the filter"));
+        }
+    }
+    problems
 }
 
 /// What the API's own rules let pass although it cannot be done: a backend's redirect under a rule's rewrite, and
@@ -164,7 +177,7 @@ fn replaces_prefix(filter: &HttpRouteFilter) -> bool {
 }
 
 /// The matches, one of prefix `/` where there is none. Expressions that do not compile are left out and break the rule.
-fn matches(specs: Vec<HttpRouteMatch>, field: &str, broken: &mut Option<Problem>) -> Vec<Match> {
+fn matches(specs: Vec<HttpRouteMatch>, field: &str, broken: &mut Vec<Problem>) -> Vec<Match> {
     let specs = if specs.is_empty() { vec![HttpRouteMatch::default()] } else { specs };
     let mut matches = Vec::new();
     for (index, mut spec) in specs.into_iter().enumerate() {
@@ -179,7 +192,7 @@ fn matches(specs: Vec<HttpRouteMatch>, field: &str, broken: &mut Option<Problem>
         keep_compiling(&mut spec.headers, &format!("{field}.headers"), &mut problems);
         keep_compiling(&mut spec.query_params, &format!("{field}.queryParams"), &mut problems);
         matches.push(Match { spec, index, loosened: !problems.is_empty() });
-        *broken = broken.take().or(problems.into_iter().next());
+        broken.append(&mut problems);
     }
     matches
 }

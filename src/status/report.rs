@@ -126,7 +126,7 @@ impl Writer<'_> {
     fn gateway(&self, gateway: &Gateway, object: &Object) -> StatusDocument {
         let states: Vec<_> =
             gateway.listeners.iter().map(|listener| condition::listener(gateway, listener, self.published)).collect();
-        let accepted = condition::accepted(gateway, &states);
+        let accepted = condition::accepted(gateway);
         let programmed = condition::programmed(gateway, &accepted, &states);
         let before = self.before(&gateway.key);
         let generation = object.meta.generation;
