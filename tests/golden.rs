@@ -114,10 +114,10 @@ fn outcome(case: &Path) -> Outcome {
     let setting: Setting = setting.map_or_else(|_| Setting::default(), |text| serde_yaml::from_str(&text).unwrap());
     let before = case.join("before.yaml");
     let (last_good, documents) = if before.exists() {
-        let outcome = pass(&before, &setting, "2025-12-31T00:00:00Z", &LastGood::new(), &[]);
+        let outcome = pass(&before, &setting, "2025-12-31T00:00:00Z", &LastGood::default(), &[]);
         (outcome.last_good, outcome.documents)
     } else {
-        (LastGood::new(), Vec::new())
+        (LastGood::default(), Vec::new())
     };
     pass(&case.join("in.yaml"), &setting, "2026-01-01T00:00:00Z", &last_good, &documents)
 }
@@ -233,7 +233,7 @@ fn the_order_of_documents_changes_nothing() {
         let reversed: Vec<&str> = text.split("\n---\n").collect::<Vec<_>>().into_iter().rev().collect();
         let file = directory.join("in.yaml");
         fs::write(&file, reversed.join("\n---\n")).unwrap();
-        let run = |file: &Path| pass(file, &setting, "2026-01-01T00:00:00Z", &LastGood::new(), &[]);
+        let run = |file: &Path| pass(file, &setting, "2026-01-01T00:00:00Z", &LastGood::default(), &[]);
         let (a, b) = (run(&case.join("in.yaml")), run(&file));
         assert_eq!(a.plan, b.plan, "{}", case.display());
         assert_eq!(a.documents, b.documents, "{}", case.display());

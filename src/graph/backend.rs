@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     net::{IpAddr, SocketAddr},
 };
 
@@ -74,7 +75,7 @@ impl<'a> Backends<'a> {
         from_kind: &str,
         from: &str,
         reference: &ObjectReference,
-        field: &str,
+        field: &dyn Display,
     ) -> Result<String, Problem> {
         if !reference.group.is_empty() || !matches!(reference.kind.as_str(), "" | "Service") {
             let group =
@@ -93,7 +94,7 @@ impl<'a> Backends<'a> {
         };
         if !crossing.is_permitted(self.index) {
             let message = format!("no ReferenceGrant lets this route use Service {namespace}/{}", reference.name);
-            return Err(Problem::new(ROUTE_REF_NOT_PERMITTED, field, message, crossing.remedy()));
+            return Err(Problem::new(ROUTE_REF_NOT_PERMITTED, field.to_string(), message, crossing.remedy()));
         }
         let Some(service) = self.index.get(Kind::Service, namespace, &reference.name) else {
             let message = format!("Service {namespace}/{} does not exist", reference.name);
@@ -102,7 +103,12 @@ impl<'a> Backends<'a> {
         };
         let Some(port) = reference.port else {
             let message = format!("a reference to {} needs a port", service.key);
-            return Err(Problem::new(ROUTE_BACKEND_NOT_FOUND, field, message, "write the port of the Service"));
+            return Err(Problem::new(
+                ROUTE_BACKEND_NOT_FOUND,
+                field.to_string(),
+                message,
+                "write the port of the Service",
+            ));
         };
         let key = format!("{namespace}/{}:{port}", reference.name);
         if !self.resolved.contains_key(&key) {

@@ -27,8 +27,9 @@ pub fn shadowed(graph: &Graph, input: &Input) -> Vec<Finding> {
     let mut listeners: Vec<(usize, usize)> = sockets(graph).into_values().flatten().collect();
     listeners.sort_unstable();
     listeners.dedup();
-    for (g, l) in listeners {
-        for routes in hosts(graph, g, l).into_values() {
+    let mut hosts = hosts(graph);
+    for listener in listeners {
+        for routes in hosts.remove(&listener).unwrap_or_default().into_values() {
             let verdicts = done.entry(routes).or_insert_with_key(|routes| verdicts(&entries(graph, routes)));
             for (place, taker) in verdicts {
                 let (count, vain, first) = places.entry(*place).or_default();
