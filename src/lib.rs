@@ -2,10 +2,13 @@
 
 pub mod api;
 pub mod cli;
+pub mod daemon;
 pub mod dataplane;
 pub mod finding;
 pub mod graph;
 pub mod manifest;
+pub mod observe;
 pub mod plan;
 pub mod snapshot;
 pub mod status;
+pub mod view;

@@ -10,6 +10,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use gapi::{
@@ -76,12 +77,8 @@ fn cases() -> Vec<PathBuf> {
 fn pass(file: &Path, setting: &Setting, now: &str, last_good: &LastGood, before: &[StatusDocument]) -> Outcome {
     let bytes = fs::read(file).unwrap();
     let parsed = parse_file("in.yaml", &bytes, &Bounds::default());
-    let mut objects: Vec<Object> = parsed.objects;
+    let mut objects: Vec<Arc<Object>> = parsed.objects.into_iter().map(numbered).collect();
     objects.sort_by(|a, b| a.key.cmp(&b.key));
-    for object in &mut objects {
-        // The accepted-object store would number them.
-        object.meta.generation = object.meta.generation.max(1);
-    }
     let addresses = Addresses {
         bind: setting.bind.clone(),
         advertised: setting.advertised.clone(),
@@ -101,6 +98,12 @@ fn pass(file: &Path, setting: &Setting, now: &str, last_good: &LastGood, before:
     let input = ReportInput { objects: &objects, previous: &previous, now };
     let documents = status::report(&graph, &published, &input);
     Outcome { plan, documents, findings, last_good: graph.last_good() }
+}
+
+/// The accepted-object store numbers objects without a generation.
+fn numbered(mut object: Object) -> Arc<Object> {
+    object.meta.generation = object.meta.generation.max(1);
+    Arc::new(object)
 }
 
 fn published(plan: &plan::Plan, setting: &Setting) -> Published {

@@ -1,6 +1,9 @@
 //! Finding objects: by kind and name, EndpointSlices by their Service, grants and labels by namespace.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     api::{Kind, reference_grant::ReferenceGrantSpec},
@@ -24,7 +27,7 @@ pub struct Index<'a> {
 
 impl<'a> Index<'a> {
     /// Indexes `objects`.
-    pub fn new(objects: &'a [Object]) -> Index<'a> {
+    pub fn new(objects: &'a [Arc<Object>]) -> Index<'a> {
         let mut index = Index {
             objects: HashMap::with_capacity(objects.len()),
             kinds: BTreeMap::new(),

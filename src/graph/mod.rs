@@ -52,7 +52,7 @@ use index::Index;
 /// All that *resolve* may know.
 pub struct Input<'a> {
     /// Objects of every kind, sorted by key.
-    pub objects: &'a [Object],
+    pub objects: &'a [Arc<Object>],
     /// The addresses that Gateways may have.
     pub addresses: &'a Addresses,
     /// [`Graph::last_good`] of the pass before.

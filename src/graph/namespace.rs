@@ -1,6 +1,6 @@
 //! Namespaces, their labels, and the selectors that name them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     api::{Kind, LabelSelector, LabelSelectorRequirement},
@@ -14,7 +14,7 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 pub struct Namespaces(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Namespaces {
-    pub(super) fn new(objects: &[Object]) -> Namespaces {
+    pub(super) fn new(objects: &[Arc<Object>]) -> Namespaces {
         let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for object in objects {
             if object.kind == Kind::Namespace {

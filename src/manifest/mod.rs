@@ -14,6 +14,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub mod accepted;
+pub mod tree;
+pub mod watch;
+
 use crate::{
     api::{Kind, ObjectKey, ObjectMeta},
     finding::Origin,

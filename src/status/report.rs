@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -30,7 +31,7 @@ pub struct Published {
 /// What *report* may know besides the graph.
 pub struct ReportInput<'a> {
     /// The objects that were resolved, sorted by key.
-    pub objects: &'a [Object],
+    pub objects: &'a [Arc<Object>],
     /// The documents of the report before: conditions that did not change keep their time.
     pub previous: &'a BTreeMap<ObjectKey, Value>,
     pub now: Timestamp,
@@ -62,7 +63,7 @@ pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<
 }
 
 fn by_key<'a>(input: &ReportInput<'a>) -> HashMap<&'a ObjectKey, &'a Object> {
-    input.objects.iter().map(|object| (&object.key, object)).collect()
+    input.objects.iter().map(|object| (&object.key, &**object)).collect()
 }
 
 struct Writer<'a> {

@@ -1,6 +1,8 @@
 //! How are objects written as YAML? So that readers of YAML 1.1 and of YAML 1.2 read the same value.
 
+use serde::{Serialize, Serializer};
 use serde_json::Value;
+use serde_yaml::DoubleQuoted;
 
 /// `value` as a YAML document without a `---` line. A string that a reader of either version would take for something
 /// else (`yes`, `on`, `0100`, `1e3`, `1:30`, `null`, dates) is quoted; strings of several lines are literal blocks.
@@ -10,7 +12,24 @@ pub fn to_yaml(value: &Value) -> String {
         prefer_block_scalars: true,
         folded_wrap_chars: usize::MAX,
     };
-    serde_yaml::to_string_with_options(value, options).expect("every JSON value has a YAML form")
+    serde_yaml::to_string_with_options(&Readable(value), options).expect("every JSON value has a YAML form")
+}
+
+/// A value whose strings keep to the forms that every reader takes.
+struct Readable<'a>(&'a Value);
+
+impl Serialize for Readable<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            // libyaml and go-yaml take a tab at the start of a literal block for indentation, and refuse it.
+            Value::String(text) if text.trim_start_matches(['\n', ' ']).starts_with('\t') => {
+                DoubleQuoted(text).serialize(serializer)
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Readable)),
+            Value::Object(fields) => serializer.collect_map(fields.iter().map(|(key, value)| (key, Readable(value)))),
+            other => other.serialize(serializer),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +104,11 @@ mod tests {
             "kind: ConfigMap\nmetadata:\n  name: a\n  labels: {}\n  size: 3\n  \"on\": true\nitems:\n- a: x\n  b: null\n- []\n\
              data:\n  text: |\n    one\n    two\n"
         );
+    }
+
+    #[test]
+    fn a_tab_never_begins_a_block() {
+        assert_eq!(to_yaml(&json!({ "a": "\n\t<b>\nc\n" })), "a: \"\\n\\t<b>\\nc\\n\"\n");
     }
 
     fn any_value() -> impl Strategy<Value = Value> {

@@ -1,0 +1,47 @@
+# make test      what CI runs: formatting, lints, documentation, all tests
+# make demo      builds, runs an example on loopback and shows what it does (EXAMPLE=name, or all)
+# make bench     gapi beside nginx, HAProxy and a bare relay, one core each
+# make build, fmt, lint, doc
+
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+CARGO_TARGET_DIR ?= target
+EXAMPLE ?= quickstart
+
+.PHONY: build release test demo bench fmt fmt-check lint doc setup
+.DEFAULT_GOAL := build
+
+setup:
+	@scripts/setup
+
+build: setup
+	cargo build --locked
+
+release: setup
+	cargo build --locked --release
+
+test: fmt-check lint doc
+	cargo test --locked --no-fail-fast
+
+demo: build
+	@PATH="$(abspath $(CARGO_TARGET_DIR))/debug:$$PATH" scripts/demo $(EXAMPLE)
+
+bench: release
+	@scripts/setup bench
+	cargo build --locked --release --manifest-path benches/peers/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/peers
+	@benches/peers/run
+
+fmt: setup
+	cargo fmt
+	cargo fmt --manifest-path benches/peers/Cargo.toml
+
+fmt-check: setup
+	cargo fmt --check
+	cargo fmt --check --manifest-path benches/peers/Cargo.toml
+
+lint: setup
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --manifest-path benches/peers/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/peers -- -D warnings
+
+doc: setup
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

@@ -1,0 +1,49 @@
+//! Certificates for tests: one authority that clients trust, and what it signs.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ClientConfig, RootCertStore};
+
+/// Signs certificates; its clients trust them all.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// What goes into a Secret.
+#[derive(Clone)]
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Authority {
+    pub fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names are valid names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("keys can be made");
+        Authority(CertifiedIssuer::self_signed(params, key).expect("the key fits"))
+    }
+
+    pub fn sign(&self, names: &[&str]) -> Pair {
+        let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
+        let key = KeyPair::generate().expect("keys can be made");
+        let params = CertificateParams::new(names).expect("the test's names are valid");
+        let certificate = params.signed_by(&key, &self.0).expect("the key fits");
+        Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// A client that offers `protocols` by ALPN.
+    pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).expect("our own certificate is valid");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        // Every handshake is to show the certificate of the moment.
+        config.resumption = rustls::client::Resumption::disabled();
+        Arc::new(config)
+    }
+}
