@@ -177,7 +177,7 @@ fn first_difference(path: &Path, text: &str) -> String {
 fn every_reason_has_a_case() {
     let documents: Vec<Value> =
         cases().iter().flat_map(|case| outcome(case).documents).map(|document| document.value).collect();
-    let missing: Vec<&Reason> =
+    let missing: Vec<&&Reason> =
         REASONS.iter().filter(|reason| !documents.iter().any(|document| has(document, reason))).collect();
     assert!(missing.is_empty(), "no case shows {missing:#?}");
 }

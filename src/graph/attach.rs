@@ -13,7 +13,10 @@ use super::{
     route::{Attachment, Route},
 };
 
-/// The listeners that a parentRef attaches the route to, with the hostnames that they share.
+/// A listener's position, and the route's hostnames that intersect with its own.
+pub(super) type Shared = (usize, Vec<Option<String>>);
+
+/// The listeners that a parentRef attaches the route to.
 ///
 /// # Errors
 /// Why there is none.
@@ -24,7 +27,7 @@ pub(super) fn listeners(
     reference: &ParentReference,
     hostnames: &[String],
     i: usize,
-) -> Result<Vec<(usize, Vec<Option<String>>)>, Problem> {
+) -> Result<Vec<Shared>, Problem> {
     let field = format!("spec.parentRefs[{i}]");
     let selected = selected(gateway, reference);
     if selected.is_empty() {
@@ -44,8 +47,8 @@ pub(super) fn listeners(
         let remedy = "change allowedRoutes of the listener";
         return Err(Problem::new(ROUTE_NOT_ALLOWED_BY_LISTENERS, field, message, remedy));
     }
-    let attached: Vec<_> = allowed.iter().map(|l| (*l, shared(&gateway.listeners[*l], hostnames))).collect();
-    let attached: Vec<_> = attached.into_iter().filter(|(_, shared)| !shared.is_empty()).collect();
+    let attached = allowed.iter().map(|l| (*l, shared(&gateway.listeners[*l], hostnames)));
+    let attached: Vec<Shared> = attached.filter(|(_, shared)| !shared.is_empty()).collect();
     if attached.is_empty() {
         let names: BTreeSet<&str> = allowed.iter().filter_map(|l| gateway.listeners[*l].hostname()).collect();
         let names: Vec<&str> = names.into_iter().collect();

@@ -51,7 +51,7 @@ pub(super) struct Backends<'a> {
 
 #[derive(Clone)]
 struct Unusable {
-    reason: Reason,
+    reason: &'static Reason,
     message: String,
     remedy: String,
 }
@@ -118,7 +118,7 @@ impl<'a> Backends<'a> {
         match &self.resolved[&key] {
             Ok(_) => Ok(key),
             Err(Unusable { reason, message, remedy }) => {
-                Err(Problem::new(*reason, format!("{field}.port"), message.as_str(), remedy.as_str()))
+                Err(Problem::new(reason, format!("{field}.port"), message.as_str(), remedy.as_str()))
             }
         }
     }

@@ -37,7 +37,7 @@ pub struct Route {
     pub rules: Vec<Rule>,
     /// One for each parentRef to a Gateway of ours, in the order written.
     pub parents: Vec<Parent>,
-    /// By Gateway and listener, each once.
+    /// One for each listener that takes it, in the order of the parentRefs.
     pub attachments: Vec<Attachment>,
 }
 
@@ -159,7 +159,7 @@ impl Pass<'_, '_> {
             match self.find(object, &reference, i) {
                 Ok(Some(gateway)) => references.push((i, reference, gateway)),
                 Ok(None) => {}
-                Err(finding) => self.findings.push(finding),
+                Err(finding) => self.findings.push(*finding),
             }
         }
         references
@@ -169,13 +169,13 @@ impl Pass<'_, '_> {
     ///
     /// # Errors
     /// A finding, where it leads nowhere.
-    fn find(&self, object: &Object, reference: &ParentReference, i: usize) -> Result<Option<usize>, Finding> {
+    fn find(&self, object: &Object, reference: &ParentReference, i: usize) -> Result<Option<usize>, Box<Finding>> {
         let is_default = reference.group.is_empty() && reference.kind.is_empty();
         let is_gateway = reference.group == GATEWAY_GROUP && matches!(reference.kind.as_str(), "" | "Gateway");
         if !is_default && !is_gateway {
             let message = format!("{} {} cannot be the parent of a route here", reference.kind, reference.name);
             let field = format!("spec.parentRefs[{i}]");
-            return Err(warning(object, &field, "UnsupportedParent", message, "name a Gateway"));
+            return Err(Box::new(warning(object, &field, "UnsupportedParent", message, "name a Gateway")));
         }
         let namespace = reference.namespace.as_deref().unwrap_or(&object.key.namespace);
         let own = self.names.get(&(namespace, reference.name.as_str())).copied();
@@ -190,7 +190,7 @@ impl Pass<'_, '_> {
             }
             None => "write the Gateway, or correct the name".into(),
         };
-        Err(warning(object, &format!("spec.parentRefs[{i}].name"), "ParentNotFound", message, remedy))
+        Err(Box::new(warning(object, &format!("spec.parentRefs[{i}].name"), "ParentNotFound", message, remedy)))
     }
 
     /// Attaches the route by one parentRef; the condition `Accepted` of that parent, its rules aside.

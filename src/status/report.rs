@@ -45,8 +45,8 @@ pub struct StatusDocument {
     pub value: Value,
 }
 
-/// The documents of all GatewayClasses, Gateways and HTTPRoutes that are ours, and of the Services generated for the
-/// Gateways, by key.
+/// The documents of all GatewayClasses, Gateways and HTTPRoutes that are ours, and of the Services generated for
+/// Gateways that are not refused as a whole, by key.
 pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<StatusDocument> {
     let writer =
         Writer { published, input, now: input.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), objects: by_key(input) };
@@ -55,7 +55,9 @@ pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<
     for gateway in &graph.gateways {
         let Some(object) = writer.objects.get(&gateway.key) else { continue };
         documents.push(writer.gateway(gateway, object));
-        documents.push(generated::service(gateway, &object.meta));
+        if gateway.refused.is_empty() {
+            documents.push(generated::service(gateway, &object.meta));
+        }
     }
     documents.extend(graph.routes.iter().filter_map(|route| writer.route(route)));
     documents.sort_by(|a, b| a.key.cmp(&b.key));
