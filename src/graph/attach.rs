@@ -13,7 +13,7 @@ use super::{
     route::{Attachment, Route},
 };
 
-/// A listener's position, and the route's hostnames that intersect with its own.
+/// A listener's position, and the route's hostnames that intersect with its own, as [`Attachment`] has them.
 pub(super) type Shared = (usize, Vec<Option<String>>);
 
 /// The listeners that a parentRef attaches the route to.
@@ -68,12 +68,19 @@ fn selected(gateway: &Gateway, reference: &ParentReference) -> Vec<usize> {
     (0..gateway.listeners.len()).filter(|l| fits(&gateway.listeners[*l])).collect()
 }
 
+/// Each once; `None` alone for a route without hostnames.
 fn shared(listener: &Listener, hostnames: &[String]) -> Vec<Option<String>> {
     if hostnames.is_empty() {
         return vec![None];
     }
-    let shared = hostnames.iter().filter(|name| hostname::intersect(listener.hostname(), Some(name)));
-    shared.cloned().map(Some).collect()
+    let mut shared: Vec<Option<String>> = Vec::new();
+    for name in hostnames {
+        let is_new = shared.iter().all(|other| other.as_ref() != Some(name));
+        if is_new && hostname::intersect(listener.hostname(), Some(name)) {
+            shared.push(Some(name.clone()));
+        }
+    }
+    shared
 }
 
 /// An accepted route that nevertheless gets no traffic, since none of its listeners is served.
@@ -88,6 +95,22 @@ pub(super) fn unserved(object: &Object, route: &Route, gateways: &[Gateway]) -> 
         route.attachments.iter().map(|one| gateways[one.gateway].listeners[one.listener].key.as_str()).collect();
     let message = format!("no listener that takes the route is served: {}", names.join(", "));
     Some(warning(object, "spec.parentRefs", "NotServed", message, "see the conditions of the Gateway"))
+}
+
+/// Hostnames of an attached route that none of its listeners takes.
+pub(super) fn untaken(object: &Object, route: &Route) -> Vec<Finding> {
+    if route.attachments.is_empty() {
+        return Vec::new();
+    }
+    let taken: BTreeSet<&str> =
+        route.attachments.iter().flat_map(|one| &one.hostnames).filter_map(|hostname| hostname.as_deref()).collect();
+    let untaken = route.hostnames.iter().enumerate().filter(|(_, hostname)| !taken.contains(hostname.as_str()));
+    let finding = |(i, hostname): (usize, &String)| {
+        let message = format!("no listener that the route is attached to takes {hostname}");
+        let remedy = "change it, or the hostname of a listener";
+        warning(object, &format!("spec.hostnames[{i}]"), "NoMatchingListenerHostname", message, remedy)
+    };
+    untaken.map(finding).collect()
 }
 
 /// A redirect to https that an HTTPS listener takes too sends its clients in a circle.

@@ -32,7 +32,7 @@ pub struct Route {
     /// `namespace/name`: alphabetical order is that of this text, as the spec has it.
     pub name: String,
     pub age: Age,
-    /// As written, each once; empty takes what the listeners take.
+    /// As written; empty takes what the listeners take.
     pub hostnames: Vec<String>,
     pub rules: Vec<Rule>,
     /// One for each parentRef to a Gateway of ours, in the order written.
@@ -128,7 +128,7 @@ impl Pass<'_, '_> {
             key: object.key.clone(),
             name: format!("{}/{}", object.key.namespace, object.key.name),
             age: Age::of(&object.meta),
-            hostnames: each_once(spec.hostnames),
+            hostnames: spec.hostnames,
             rules,
             parents: Vec::new(),
             attachments: Vec::new(),
@@ -138,6 +138,7 @@ impl Pass<'_, '_> {
             let conditions = conditions(accepted, &route.rules, &unresolved);
             route.parents.push(Parent { reference, conditions });
         }
+        self.findings.extend(attach::untaken(object, &route));
         self.findings.extend(attach::unserved(object, &route, self.gateways));
         self.findings.extend(attach::redirect_loops(object, &route, self.gateways));
         Some(route)
@@ -221,16 +222,6 @@ impl Pass<'_, '_> {
             }
         }
     }
-}
-
-fn each_once(written: Vec<String>) -> Vec<String> {
-    let mut hostnames: Vec<String> = Vec::new();
-    for hostname in written {
-        if !hostnames.contains(&hostname) {
-            hostnames.push(hostname);
-        }
-    }
-    hostnames
 }
 
 /// The conditions of a parent, given how it takes the route.

@@ -10,8 +10,8 @@ use std::{
 use crate::graph::{Backend, Certificate, Graph, Listener, Route, Rule, Target, hostname, rule::Match};
 
 use super::{
-    BackendPlan, BackendProtocol, CertificatePlan, EndpointsPlan, HostPlan, ListenerPlan, MatchPlan, PathPlan, Plan,
-    SocketPlan,
+    BackendPlan, BackendProtocol, CertificatePlan, EndpointsPlan, FilterPlan, HostPlan, ListenerPlan, MatchPlan,
+    PathPlan, Plan, RulePlan, SocketPlan,
     precedence::{PathRank, Precedence},
     rule::{match_plan, rule_plan},
 };
@@ -38,8 +38,20 @@ pub fn lower(graph: &Graph) -> Plan {
         socket.listeners.sort_by(by_hostname);
         plan.sockets.insert(address, socket);
     }
-    plan.backends = graph.backends.iter().map(|(key, one)| (key.clone(), backend(one))).collect();
+    let used: BTreeSet<&str> = shared.values().flat_map(|host| host.rules.iter().flat_map(backends)).collect();
+    let backends = graph.backends.iter().filter(|(key, _)| used.contains(key.as_str()));
+    plan.backends = backends.map(|(key, one)| (key.clone(), backend(one))).collect();
     plan
+}
+
+/// The keys of all backends that a rule names, mirrors included.
+fn backends(rule: &RulePlan) -> impl Iterator<Item = &str> {
+    let filters = rule.filters.iter().chain(rule.backends.iter().flat_map(|backend| &backend.filters));
+    let mirrors = filters.filter_map(|filter| match filter {
+        FilterPlan::Mirror { backend, .. } => backend.as_deref(),
+        _ => None,
+    });
+    rule.backends.iter().filter_map(|backend| backend.backend.as_deref()).chain(mirrors)
 }
 
 /// The addresses to bind, each with its listeners (Gateway and listener positions). A listener of a Gateway on all
