@@ -18,7 +18,7 @@ pub enum Subject {
 }
 
 /// One verdict that gapi can give: subject, condition type, status and reason.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Reason {
     /// What it is said of.
     pub subject: Subject,
@@ -32,7 +32,7 @@ pub struct Reason {
 
 impl Reason {
     /// The condition with this verdict. `observedGeneration` and `lastTransitionTime` are put in by *report*.
-    pub fn with(self, message: impl Into<String>) -> Condition {
+    pub fn with(&self, message: impl Into<String>) -> Condition {
         Condition {
             type_: self.condition.into(),
             status: self.status.into(),
@@ -53,11 +53,11 @@ macro_rules! reasons {
     ($($constant:ident = $subject:ident $condition:literal $status:literal $name:literal;)*) => {
         $(
             #[doc = concat!("`", $condition, "` ", $status, " `", $name, "`.")]
-            pub const $constant: Reason =
-                Reason { subject: Subject::$subject, condition: $condition, status: $status, name: $name };
+            pub const $constant: &Reason =
+                &Reason { subject: Subject::$subject, condition: $condition, status: $status, name: $name };
         )*
         /// Every reason that gapi writes.
-        pub const REASONS: &[Reason] = &[$($constant),*];
+        pub const REASONS: &[&Reason] = &[$($constant),*];
     };
 }
 

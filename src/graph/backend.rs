@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     net::{IpAddr, SocketAddr},
 };
 
@@ -50,7 +51,7 @@ pub(super) struct Backends<'a> {
 
 #[derive(Clone)]
 struct Unusable {
-    reason: Reason,
+    reason: &'static Reason,
     message: String,
     remedy: String,
 }
@@ -74,7 +75,7 @@ impl<'a> Backends<'a> {
         from_kind: &str,
         from: &str,
         reference: &ObjectReference,
-        field: &str,
+        field: &dyn Display,
     ) -> Result<String, Problem> {
         if !reference.group.is_empty() || !matches!(reference.kind.as_str(), "" | "Service") {
             let group =
@@ -93,7 +94,7 @@ impl<'a> Backends<'a> {
         };
         if !crossing.is_permitted(self.index) {
             let message = format!("no ReferenceGrant lets this route use Service {namespace}/{}", reference.name);
-            return Err(Problem::new(ROUTE_REF_NOT_PERMITTED, field, message, crossing.remedy()));
+            return Err(Problem::new(ROUTE_REF_NOT_PERMITTED, field.to_string(), message, crossing.remedy()));
         }
         let Some(service) = self.index.get(Kind::Service, namespace, &reference.name) else {
             let message = format!("Service {namespace}/{} does not exist", reference.name);
@@ -102,7 +103,12 @@ impl<'a> Backends<'a> {
         };
         let Some(port) = reference.port else {
             let message = format!("a reference to {} needs a port", service.key);
-            return Err(Problem::new(ROUTE_BACKEND_NOT_FOUND, field, message, "write the port of the Service"));
+            return Err(Problem::new(
+                ROUTE_BACKEND_NOT_FOUND,
+                field.to_string(),
+                message,
+                "write the port of the Service",
+            ));
         };
         let key = format!("{namespace}/{}:{port}", reference.name);
         if !self.resolved.contains_key(&key) {
@@ -112,7 +118,7 @@ impl<'a> Backends<'a> {
         match &self.resolved[&key] {
             Ok(_) => Ok(key),
             Err(Unusable { reason, message, remedy }) => {
-                Err(Problem::new(*reason, format!("{field}.port"), message.as_str(), remedy.as_str()))
+                Err(Problem::new(reason, format!("{field}.port"), message.as_str(), remedy.as_str()))
             }
         }
     }
@@ -164,13 +170,15 @@ impl<'a> Backends<'a> {
             found.add_endpoints(endpoints, port);
         }
         if found.addresses.is_empty() {
-            let port_name = port.name.as_deref().unwrap_or_default();
             let (message, remedy) = if slices.is_empty() && endpoints.is_none() {
                 let remedy = format!("write an EndpointSlice with label kubernetes.io/service-name: {name}");
                 (format!("port {} has no endpoints: requests are answered 503", port.port), remedy)
             } else if !found.port {
-                let remedy = format!("name a port {port_name:?} there, as in the Service");
-                (format!("no EndpointSlice or Endpoints of it has a port named {port_name:?}"), remedy)
+                let named = port.name.as_deref().filter(|name| !name.is_empty());
+                let named = named.map_or("without a name".to_string(), |name| format!("named {name}"));
+                let message =
+                    format!("port {} has no endpoints: no EndpointSlice or Endpoints has a port {named}", port.port);
+                (message, "name the port there as in the Service".to_string())
             } else {
                 (format!("port {} has no ready endpoint: requests are answered 503", port.port), String::new())
             };

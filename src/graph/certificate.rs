@@ -47,9 +47,8 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// The certificates that worked last, by the listener's key (`namespace/gateway/listener`) and the Secret's
-/// (`namespace/name`).
-pub type LastGood = BTreeMap<(String, String), Certificate>;
+/// By the key of the listener (`namespace/gateway/listener`) and of the Secret (`namespace/name`).
+pub type CertificatesByUse = BTreeMap<(String, String), Certificate>;
 
 /// What the `certificateRefs` of one listener come to.
 #[derive(Default)]
@@ -69,7 +68,7 @@ pub struct Referrer<'a> {
     /// Field path of the listener, `spec.listeners[0]`.
     pub field: &'a str,
     pub hostname: Option<&'a str>,
-    pub last_good: &'a LastGood,
+    pub last_good: &'a CertificatesByUse,
     pub now: Timestamp,
 }
 

@@ -2,6 +2,8 @@
 //!
 //! *resolve* uses this to say which do not compile, *compile* to build them: what one accepts the other can build.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use regex::{Regex, RegexBuilder};
 
 /// Bound on a compiled expression, in bytes: linear-time matching stays cheap, and a manifest cannot take the memory.
@@ -15,6 +17,36 @@ pub fn anchored(expression: &str) -> Result<Regex, String> {
     let build = |text: &str| RegexBuilder::new(text).size_limit(MAX_SIZE).dfa_size_limit(MAX_SIZE).build();
     // Built as written first: `a)(b` must not become valid by what is put around it.
     build(expression).and_then(|_| build(&format!("^(?:{expression})$"))).map_err(|error| reason(&error))
+}
+
+/// Checks expressions, each once: those that compiled in the pass before are believed.
+pub struct Expressions<'a> {
+    before: &'a BTreeSet<Arc<str>>,
+    good: BTreeSet<Arc<str>>,
+}
+
+impl<'a> Expressions<'a> {
+    /// `before` are expressions that are known to compile.
+    pub fn new(before: &'a BTreeSet<Arc<str>>) -> Expressions<'a> {
+        Expressions { before, good: BTreeSet::new() }
+    }
+
+    /// # Errors
+    /// Why it does not compile, on one line.
+    pub fn check(&mut self, expression: &str) -> Result<(), String> {
+        if self.good.contains(expression) {
+            return Ok(());
+        }
+        let known = self.before.get(expression).cloned();
+        let good = known.map_or_else(|| anchored(expression).map(|_| expression.into()), Ok)?;
+        self.good.insert(good);
+        Ok(())
+    }
+
+    /// Those that were asked for and compile.
+    pub fn into_good(self) -> BTreeSet<Arc<str>> {
+        self.good
+    }
 }
 
 fn reason(error: &regex::Error) -> String {

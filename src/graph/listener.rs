@@ -178,7 +178,7 @@ pub(super) fn resolve(index: &Index, object: &Object, spec: &GatewaySpec, i: usi
 fn certificates(index: &Index, object: &Object, listener: &mut Listener, input: &Input) {
     let (key, field) = (listener.key.clone(), listener.field());
     let hostname = listener.spec.hostname.clone();
-    let (last_good, now) = (input.last_good, input.now);
+    let (last_good, now) = (&input.last_good.certificates, input.now);
     let hostname = hostname.as_deref();
     let referrer = Referrer { index, gateway: object, listener: &key, field: &field, hostname, last_good, now };
     let references = listener.spec.tls.as_ref().map_or(&[][..], |tls| &tls.certificate_refs);

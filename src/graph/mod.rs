@@ -7,7 +7,11 @@
 //! together) → [`route`] with [`rule`] and [`backend`]. [`index`] finds objects, [`grant`] and [`namespace`] say what
 //! may refer to what.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -17,6 +21,7 @@ pub use crate::manifest::Object;
 
 pub mod address;
 pub mod age;
+mod attach;
 pub mod backend;
 pub mod certificate;
 pub mod class;
@@ -35,7 +40,7 @@ pub mod rule;
 pub use address::Addresses;
 pub use age::Age;
 pub use backend::{Backend, Target};
-pub use certificate::{Certificate, LastGood};
+pub use certificate::Certificate;
 pub use class::Class;
 pub use gateway::Gateway;
 pub use listener::Listener;
@@ -50,7 +55,7 @@ pub struct Input<'a> {
     pub objects: &'a [Arc<Object>],
     /// The addresses that Gateways may have.
     pub addresses: &'a Addresses,
-    /// The certificates that worked last, by listener and Secret: [`Graph::last_good`] of the pass before.
+    /// [`Graph::last_good`] of the pass before.
     pub last_good: &'a LastGood,
     /// Only certificates' validity is compared with it.
     pub now: Timestamp,
@@ -62,6 +67,15 @@ impl<'a> Input<'a> {
         let position = self.objects.binary_search_by(|object| object.key.cmp(key)).ok()?;
         Some(&self.objects[position])
     }
+}
+
+/// What was found good, for the next pass.
+#[derive(Clone, Debug, Default)]
+pub struct LastGood {
+    /// The certificates in use: should a Secret become unusable, they go on being served.
+    pub certificates: certificate::CertificatesByUse,
+    /// Expressions that compile: they are not compiled again to find that out.
+    pub expressions: BTreeSet<Arc<str>>,
 }
 
 /// What attaches to what. Made by [`resolve`], read by *plan* and *report*.
@@ -78,16 +92,20 @@ pub struct Graph {
     pub backends: BTreeMap<String, Backend>,
     /// With an address pool: the address of each Gateway (`namespace/name`), to be handed in again next time.
     pub assigned: BTreeMap<String, IpAddr>,
+    /// The regular expressions of the routes that compile.
+    pub expressions: BTreeSet<Arc<str>>,
     /// Sorted by where they point.
     pub findings: Vec<Finding>,
 }
 
 impl Graph {
-    /// The certificates in use, for the next pass: should a Secret become unusable, they go on being served.
+    /// What the next pass wants to know of this one.
     pub fn last_good(&self) -> LastGood {
         let listeners = self.gateways.iter().flat_map(|gateway| &gateway.listeners);
         let certificates = listeners.flat_map(|listener| listener.certificates.iter().map(move |one| (listener, one)));
-        certificates.map(|(listener, one)| ((listener.key.clone(), one.key.clone()), one.clone())).collect()
+        let by_use =
+            |(listener, one): (&Listener, &Certificate)| ((listener.key.clone(), one.key.clone()), one.clone());
+        LastGood { certificates: certificates.map(by_use).collect(), expressions: self.expressions.clone() }
     }
 }
 
@@ -103,12 +121,12 @@ pub fn resolve(input: &Input) -> Graph {
     let mut gateways = gateway::resolve(&index, &classes, input, &mut findings);
     let assigned = address::assign(&mut gateways, input.addresses);
     conflict::resolve(&mut gateways);
-    let (routes, backends) = route::resolve(&index, &mut gateways, &mut findings);
+    let route::Resolved { routes, backends, expressions } = route::resolve(&index, &mut gateways, input, &mut findings);
     for gateway in &gateways {
         gateway.report(&index, &mut findings);
     }
     findings
         .sort_by(|a, b| (&a.origin, &a.object, &a.field, &a.reason).cmp(&(&b.origin, &b.object, &b.field, &b.reason)));
     findings.dedup();
-    Graph { classes, gateways, routes, backends, assigned, findings }
+    Graph { classes, gateways, routes, backends, assigned, expressions, findings }
 }

@@ -13,7 +13,7 @@ const MAX_MESSAGE: usize = 32768;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
     /// The condition that it causes.
-    pub reason: Reason,
+    pub reason: &'static Reason,
     pub severity: Severity,
     /// Field path, `spec.rules[0].backendRefs[1].port`.
     pub field: String,
@@ -25,7 +25,7 @@ pub struct Problem {
 impl Problem {
     /// A warning-level problem.
     pub fn new(
-        reason: Reason,
+        reason: &'static Reason,
         field: impl Into<String>,
         message: impl Into<String>,
         remedy: impl Into<String>,

@@ -1,6 +1,9 @@
 //! HTTPRoutes: to which listeners they attach, and what each parent has to say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     api::{
@@ -13,12 +16,11 @@ use crate::{
 };
 
 use super::{
-    Age,
+    Age, Input, attach,
     backend::{Backend, Backends},
+    expression::Expressions,
     gateway::Gateway,
-    hostname,
     index::Index,
-    listener::Listener,
     problem::{self, Problem, warning},
     rule::{Resolver, Rule},
 };
@@ -30,12 +32,12 @@ pub struct Route {
     /// `namespace/name`: alphabetical order is that of this text, as the spec has it.
     pub name: String,
     pub age: Age,
-    /// As written, each once; empty takes what the listeners take.
+    /// As written; empty takes what the listeners take.
     pub hostnames: Vec<String>,
     pub rules: Vec<Rule>,
     /// One for each parentRef to a Gateway of ours, in the order written.
     pub parents: Vec<Parent>,
-    /// By Gateway and listener, each once.
+    /// One for each listener that takes it, in the order of the parentRefs.
     pub attachments: Vec<Attachment>,
 }
 
@@ -59,203 +61,176 @@ pub struct Attachment {
     pub hostnames: Vec<Option<String>>,
 }
 
-/// Resolves all routes, the oldest first, then by namespace and name, and counts them at their listeners.
-pub(super) fn resolve(
-    index: &Index,
-    gateways: &mut [Gateway],
-    findings: &mut Vec<Finding>,
-) -> (Vec<Route>, BTreeMap<String, Backend>) {
-    let mut backends = Backends::new(index);
-    let mut routes = Vec::new();
-    for object in index.all(Kind::HttpRoute) {
-        let Ok(spec) = object.typed::<HttpRouteSpec>(Some("spec")) else { continue };
-        routes.extend(route(index, gateways, &mut backends, object, spec, findings));
-    }
+/// What the routes come to.
+pub(super) struct Resolved {
+    /// The oldest first, then by namespace and name.
+    pub routes: Vec<Route>,
+    pub backends: BTreeMap<String, Backend>,
+    /// Regular expressions that compile.
+    pub expressions: BTreeSet<Arc<str>>,
+}
+
+/// Resolves all routes, and counts them at their listeners.
+pub(super) fn resolve(index: &Index, gateways: &mut [Gateway], input: &Input, findings: &mut Vec<Finding>) -> Resolved {
+    let names = gateways.iter().enumerate().map(|(g, gateway)| ((&*gateway.key.namespace, &*gateway.key.name), g));
+    let mut pass = Pass {
+        index,
+        gateways,
+        names: names.collect(),
+        backends: Backends::new(index),
+        expressions: Expressions::new(&input.last_good.expressions),
+        findings,
+    };
+    let mut routes: Vec<Route> = index.all(Kind::HttpRoute).iter().filter_map(|object| pass.route(object)).collect();
+    let Pass { mut backends, expressions, .. } = pass;
     routes.sort_by(|a, b| (a.age, &a.name).cmp(&(b.age, &b.name)));
     for attachment in routes.iter().filter(|route| route.is_implemented()).flat_map(|route| &route.attachments) {
         gateways[attachment.gateway].listeners[attachment.listener].attached_routes += 1;
     }
     findings.append(&mut backends.findings);
-    (routes, backends.into_usable())
+    Resolved { routes, backends: backends.into_usable(), expressions: expressions.into_good() }
 }
 
 impl Route {
     /// At least one of its rules is served. One whose rules are all broken is not Accepted; it answers 500.
     pub fn is_implemented(&self) -> bool {
-        self.rules.iter().any(|rule| rule.broken.is_none())
+        self.rules.iter().any(|rule| !rule.is_broken())
     }
 }
 
-fn route(
-    index: &Index,
-    gateways: &[Gateway],
-    backends: &mut Backends,
-    object: &Object,
-    spec: HttpRouteSpec,
-    findings: &mut Vec<Finding>,
-) -> Option<Route> {
-    let mut outcomes = Vec::new();
-    for (i, reference) in spec.parent_refs.into_iter().enumerate() {
-        match find_parent(index, gateways, object, &reference, i) {
-            Ok(Some(gateway)) => outcomes.push((i, reference, gateway)),
-            Ok(None) => {}
-            Err(finding) => findings.push(finding),
-        }
-    }
-    if let Some(scope) = spec.use_default_gateways.as_deref().filter(|scope| !matches!(*scope, "" | "None")) {
-        let message = format!("default Gateways are not served yet: scope {scope} attaches the route to none");
-        let field = "spec.useDefaultGateways";
-        findings.push(warning(object, field, "UnsupportedValue", message, "name its Gateway in spec.parentRefs"));
-    }
-    if outcomes.is_empty() {
-        return None;
-    }
-    let mut hostnames: Vec<String> = Vec::new();
-    for hostname in spec.hostnames {
-        if !hostnames.contains(&hostname) {
-            hostnames.push(hostname);
-        }
-    }
-    let rules = if spec.rules.is_empty() { vec![HttpRouteRule::default()] } else { spec.rules };
-    let mut resolver = Resolver { route: object, backends, unresolved: Vec::new() };
-    let rules: Vec<Rule> = rules.into_iter().enumerate().map(|(i, rule)| resolver.rule(i, rule)).collect();
-    let unresolved = resolver.unresolved;
-    let broken: Vec<&Problem> = rules.iter().filter_map(|rule| rule.broken.as_ref()).collect();
-    findings.extend(unresolved.iter().chain(broken.iter().copied()).map(|problem| problem.finding(object)));
+/// All that the routes are resolved with.
+struct Pass<'p, 'a> {
+    index: &'a Index<'a>,
+    gateways: &'p [Gateway],
+    /// Positions of the Gateways, by namespace and name.
+    names: HashMap<(&'p str, &'p str), usize>,
+    backends: Backends<'a>,
+    expressions: Expressions<'a>,
+    findings: &'p mut Vec<Finding>,
+}
 
-    let mut attachments: BTreeMap<(usize, usize), Attachment> = BTreeMap::new();
-    let mut parents = Vec::new();
-    for (i, reference, gateway) in outcomes {
-        let attached = attach(index, &gateways[gateway], object, &reference, &hostnames, i);
-        let accepted = match attached {
+impl Pass<'_, '_> {
+    fn route(&mut self, object: &Object) -> Option<Route> {
+        let mut spec: HttpRouteSpec = object.typed(Some("spec")).ok()?;
+        let references = self.references(object, &mut spec);
+        if references.is_empty() {
+            return None;
+        }
+        let rules = if spec.rules.is_empty() { vec![HttpRouteRule::default()] } else { spec.rules };
+        let (backends, expressions) = (&mut self.backends, &mut self.expressions);
+        let mut resolver = Resolver { route: object, backends, expressions, unresolved: Vec::new() };
+        let rules: Vec<Rule> = rules.into_iter().enumerate().map(|(i, rule)| resolver.rule(i, rule)).collect();
+        let unresolved = resolver.unresolved;
+        let problems = unresolved.iter().chain(rules.iter().flat_map(|rule| &rule.broken));
+        self.findings.extend(problems.map(|problem| problem.finding(object)));
+
+        let mut route = Route {
+            key: object.key.clone(),
+            name: format!("{}/{}", object.key.namespace, object.key.name),
+            age: Age::of(&object.meta),
+            hostnames: spec.hostnames,
+            rules,
+            parents: Vec::new(),
+            attachments: Vec::new(),
+        };
+        for (i, reference, gateway) in references {
+            let accepted = self.attach(object, &mut route, &reference, gateway, i);
+            let conditions = conditions(accepted, &route.rules, &unresolved);
+            route.parents.push(Parent { reference, conditions });
+        }
+        self.findings.extend(attach::untaken(object, &route));
+        self.findings.extend(attach::unserved(object, &route, self.gateways));
+        self.findings.extend(attach::redirect_loops(object, &route, self.gateways));
+        Some(route)
+    }
+
+    /// The parentRefs to Gateways of ours, each with its position and the Gateway's.
+    fn references(&mut self, object: &Object, spec: &mut HttpRouteSpec) -> Vec<(usize, ParentReference, usize)> {
+        let scope = spec.use_default_gateways.as_deref().filter(|scope| !matches!(*scope, "" | "None"));
+        if let Some(scope) = scope {
+            let message = format!("default Gateways are not served yet: scope {scope} attaches the route to none");
+            let (field, remedy) = ("spec.useDefaultGateways", "name its Gateway in spec.parentRefs");
+            self.findings.push(warning(object, field, "UnsupportedValue", message, remedy));
+        } else if spec.parent_refs.is_empty() {
+            let message = "the route has no parent, so it gets no requests";
+            self.findings.push(warning(object, "spec", "NoParent", message, "name its Gateway in spec.parentRefs"));
+        }
+        let mut references = Vec::new();
+        for (i, reference) in std::mem::take(&mut spec.parent_refs).into_iter().enumerate() {
+            match self.find(object, &reference, i) {
+                Ok(Some(gateway)) => references.push((i, reference, gateway)),
+                Ok(None) => {}
+                Err(finding) => self.findings.push(*finding),
+            }
+        }
+        references
+    }
+
+    /// The Gateway of ours that a parentRef names; none where it is another controller's.
+    ///
+    /// # Errors
+    /// A finding, where it leads nowhere.
+    fn find(&self, object: &Object, reference: &ParentReference, i: usize) -> Result<Option<usize>, Box<Finding>> {
+        let is_default = reference.group.is_empty() && reference.kind.is_empty();
+        let is_gateway = reference.group == GATEWAY_GROUP && matches!(reference.kind.as_str(), "" | "Gateway");
+        if !is_default && !is_gateway {
+            let message = format!("{} {} cannot be the parent of a route here", reference.kind, reference.name);
+            let field = format!("spec.parentRefs[{i}]");
+            return Err(Box::new(warning(object, &field, "UnsupportedParent", message, "name a Gateway")));
+        }
+        let namespace = reference.namespace.as_deref().unwrap_or(&object.key.namespace);
+        let own = self.names.get(&(namespace, reference.name.as_str())).copied();
+        if own.is_some() || self.index.get(Kind::Gateway, namespace, &reference.name).is_some() {
+            return Ok(own);
+        }
+        let message = format!("Gateway {namespace}/{} does not exist", reference.name);
+        let elsewhere = self.gateways.iter().find(|gateway| *gateway.key.name == *reference.name);
+        let remedy = match elsewhere {
+            Some(gateway) => {
+                format!("there is one in namespace {0}: add namespace: {0} to the parentRef", gateway.key.namespace)
+            }
+            None => "write the Gateway, or correct the name".into(),
+        };
+        Err(Box::new(warning(object, &format!("spec.parentRefs[{i}].name"), "ParentNotFound", message, remedy)))
+    }
+
+    /// Attaches the route by one parentRef; the condition `Accepted` of that parent, its rules aside.
+    fn attach(
+        &mut self,
+        object: &Object,
+        route: &mut Route,
+        reference: &ParentReference,
+        gateway: usize,
+        i: usize,
+    ) -> Condition {
+        let parent = &self.gateways[gateway];
+        match attach::listeners(self.index, parent, object, reference, &route.hostnames, i) {
             Ok(listeners) => {
-                let names: Vec<&str> =
-                    listeners.iter().map(|(l, _)| gateways[gateway].listeners[*l].spec.name.as_str()).collect();
+                let names: Vec<&str> = listeners.iter().map(|(l, _)| parent.listeners[*l].spec.name.as_str()).collect();
                 let message = format!("Attached to {}", names.join(", "));
                 for (listener, hostnames) in listeners {
-                    let attachment = Attachment { gateway, listener, parent: i, hostnames };
-                    attachments.entry((gateway, listener)).or_insert(attachment);
+                    let place = (gateway, listener);
+                    if route.attachments.iter().all(|other| (other.gateway, other.listener) != place) {
+                        route.attachments.push(Attachment { gateway, listener, parent: i, hostnames });
+                    }
                 }
                 ROUTE_ACCEPTED.with(problem::bounded(&message))
             }
             Err(problem) => {
-                findings.push(problem.finding(object));
+                self.findings.push(problem.finding(object));
                 problem.reason.with(problem::bounded(&problem.text()))
             }
-        };
-        parents.push(Parent { reference, conditions: conditions(accepted, &rules, &broken, &unresolved) });
+        }
     }
-    let attachments: Vec<Attachment> = attachments.into_values().collect();
-    let route = Route {
-        key: object.key.clone(),
-        name: format!("{}/{}", object.key.namespace, object.key.name),
-        age: Age::of(&object.meta),
-        hostnames,
-        rules,
-        parents,
-        attachments,
-    };
-    findings.extend(unserved(object, &route, gateways));
-    findings.extend(redirect_loops(object, &route, gateways));
-    Some(route)
 }
 
-/// The Gateway of ours that a parentRef names; none where it is another controller's.
-///
-/// # Errors
-/// A finding, where it leads nowhere.
-fn find_parent(
-    index: &Index,
-    gateways: &[Gateway],
-    object: &Object,
-    reference: &ParentReference,
-    i: usize,
-) -> Result<Option<usize>, Finding> {
-    let field = format!("spec.parentRefs[{i}]");
-    let group = if reference.group.is_empty() && reference.kind.is_empty() { GATEWAY_GROUP } else { &reference.group };
-    if group != GATEWAY_GROUP || !matches!(reference.kind.as_str(), "" | "Gateway") {
-        let message = format!("{} {} cannot be the parent of a route here", reference.kind, reference.name);
-        return Err(warning(object, &field, "UnsupportedParent", message, "name a Gateway"));
-    }
-    let namespace = reference.namespace.as_deref().unwrap_or(&object.key.namespace);
-    let own = gateways.iter().position(|one| *one.key.namespace == *namespace && *one.key.name == *reference.name);
-    if own.is_some() || index.get(Kind::Gateway, namespace, &reference.name).is_some() {
-        return Ok(own);
-    }
-    let message = format!("Gateway {namespace}/{} does not exist", reference.name);
-    let elsewhere = gateways.iter().find(|gateway| *gateway.key.name == *reference.name);
-    let remedy = match elsewhere {
-        Some(gateway) => format!("there is one in namespace {}: write it in {field}.namespace", gateway.key.namespace),
-        None => "write the Gateway, or correct the name".into(),
-    };
-    Err(warning(object, &format!("{field}.name"), "ParentNotFound", message, remedy))
-}
-
-/// The listeners that a parentRef attaches the route to, with the hostnames that they share.
-///
-/// # Errors
-/// Why there is none.
-fn attach(
-    index: &Index,
-    gateway: &Gateway,
-    object: &Object,
-    reference: &ParentReference,
-    hostnames: &[String],
-    i: usize,
-) -> Result<Vec<(usize, Vec<Option<String>>)>, Problem> {
-    let field = format!("spec.parentRefs[{i}]");
-    let selected = selected(gateway, reference);
-    if selected.is_empty() {
-        let has: Vec<String> =
-            gateway.listeners.iter().map(|one| format!("{} on port {}", one.spec.name, one.spec.port)).collect();
-        let message = format!("{} has no such listener; it has {}", gateway.key, has.join(", "));
-        let field =
-            if reference.section_name.is_some() { format!("{field}.sectionName") } else { format!("{field}.port") };
-        return Err(Problem::new(ROUTE_NO_MATCHING_PARENT, field, message, ""));
-    }
-    let namespace = &*object.key.namespace;
-    let allows = |l: &usize| gateway.listeners[*l].allows("HTTPRoute", namespace, &gateway.key.namespace, index);
-    let allowed: Vec<usize> = selected.iter().copied().filter(|l| allows(l).is_ok()).collect();
-    if allowed.is_empty() {
-        let facts: Vec<String> = selected.iter().filter_map(|l| allows(l).err()).collect();
-        let message = format!("{} does not allow it: {}", gateway.key, facts.join(", "));
-        let remedy = "change allowedRoutes of the listener";
-        return Err(Problem::new(ROUTE_NOT_ALLOWED_BY_LISTENERS, field, message, remedy));
-    }
-    let attached: Vec<_> = allowed.iter().map(|l| (*l, shared(&gateway.listeners[*l], hostnames))).collect();
-    let attached: Vec<_> = attached.into_iter().filter(|(_, shared)| !shared.is_empty()).collect();
-    if attached.is_empty() {
-        let names: BTreeSet<&str> = allowed.iter().filter_map(|l| gateway.listeners[*l].hostname()).collect();
-        let names: Vec<&str> = names.into_iter().collect();
-        let message = format!("no listener of {} takes any of them; they take {}", gateway.key, names.join(", "));
-        let remedy = "change the hostnames of the route or of a listener";
-        return Err(Problem::new(ROUTE_NO_MATCHING_LISTENER_HOSTNAME, "spec.hostnames", message, remedy));
-    }
-    Ok(attached)
-}
-
-fn selected(gateway: &Gateway, reference: &ParentReference) -> Vec<usize> {
-    let section = reference.section_name.as_deref().filter(|name| !name.is_empty());
-    let fits = |listener: &Listener| {
-        section.is_none_or(|name| listener.spec.name == name)
-            && reference.port.is_none_or(|port| listener.spec.port == port)
-    };
-    (0..gateway.listeners.len()).filter(|l| fits(&gateway.listeners[*l])).collect()
-}
-
-fn shared(listener: &Listener, hostnames: &[String]) -> Vec<Option<String>> {
-    if hostnames.is_empty() {
-        return vec![None];
-    }
-    let shared = hostnames.iter().filter(|name| hostname::intersect(listener.hostname(), Some(name)));
-    shared.cloned().map(Some).collect()
-}
-
-fn conditions(accepted: Condition, rules: &[Rule], broken: &[&Problem], unresolved: &[Problem]) -> Vec<Condition> {
+/// The conditions of a parent, given how it takes the route.
+fn conditions(accepted: Condition, rules: &[Rule], unresolved: &[Problem]) -> Vec<Condition> {
+    let broken: Vec<&Problem> = rules.iter().flat_map(|rule| &rule.broken).collect();
     let resolved = problem::condition(unresolved, ROUTE_RESOLVED_REFS.with("All references are resolved"));
     let is_accepted = accepted.status == "True";
-    match broken {
-        [first, ..] if is_accepted && broken.len() == rules.len() => {
+    match broken.as_slice() {
+        [first, ..] if is_accepted && rules.iter().all(Rule::is_broken) => {
             let texts: Vec<String> = broken.iter().map(|problem| problem.text()).collect();
             vec![
                 first.reason.with(problem::bounded(&format!("Requests are answered 500: {}", texts.join(". ")))),
@@ -276,47 +251,4 @@ fn conditions(accepted: Condition, rules: &[Rule], broken: &[&Problem], unresolv
         }
         _ => vec![accepted, resolved],
     }
-}
-
-/// An accepted route that nevertheless gets no traffic, since none of its listeners is served.
-fn unserved(object: &Object, route: &Route, gateways: &[Gateway]) -> Option<Finding> {
-    let served = |one: &Attachment| {
-        gateways[one.gateway].is_served() && gateways[one.gateway].listeners[one.listener].is_served()
-    };
-    if route.attachments.is_empty() || route.attachments.iter().any(served) {
-        return None;
-    }
-    let names: Vec<&str> =
-        route.attachments.iter().map(|one| gateways[one.gateway].listeners[one.listener].key.as_str()).collect();
-    let message = format!("no listener that takes the route is served: {}", names.join(", "));
-    Some(warning(object, "spec.parentRefs", "NotServed", message, "see the conditions of the Gateway"))
-}
-
-/// A redirect to https that an HTTPS listener takes too sends its clients in a circle.
-fn redirect_loops(object: &Object, route: &Route, gateways: &[Gateway]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for rule in &route.rules {
-        let redirects = rule.filters.iter().filter_map(|filter| filter.spec.request_redirect.as_ref());
-        let to_itself = |port: u16| {
-            redirects.clone().any(|redirect| {
-                redirect.scheme.as_deref() == Some("https")
-                    && redirect.hostname.is_none()
-                    && redirect.path.is_none()
-                    && redirect.port.is_none_or(|other| other == port)
-            })
-        };
-        for attachment in &route.attachments {
-            let listener = &gateways[attachment.gateway].listeners[attachment.listener];
-            if listener.is_tls() && to_itself(listener.spec.port) {
-                let message = format!(
-                    "rule {} redirects to https, and HTTPS listener {} takes the route too: its clients go in a circle",
-                    rule.index, listener.key
-                );
-                let field = format!("spec.parentRefs[{}]", attachment.parent);
-                let remedy = "set sectionName to the HTTP listener";
-                findings.push(warning(object, &field, "RedirectLoop", message, remedy));
-            }
-        }
-    }
-    findings
 }

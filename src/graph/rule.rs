@@ -1,7 +1,10 @@
 //! One rule of an HTTPRoute: its backends resolved, and whether gapi can do what it says.
 
+use std::fmt::Display;
+
 use crate::{
     api::{
+        ObjectReference,
         condition::{ROUTE_INCOMPATIBLE_FILTERS, ROUTE_INVALID_KIND, ROUTE_UNSUPPORTED_VALUE},
         http_route::{
             HttpPathModifier, HttpRouteFilter, HttpRouteMatch, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts,
@@ -11,7 +14,7 @@ use crate::{
     manifest::Object,
 };
 
-use super::{backend::Backends, expression, problem::Problem};
+use super::{backend::Backends, expression::Expressions, problem::Problem};
 
 /// A rule, valid or not.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +28,15 @@ pub struct Rule {
     pub backends: Vec<RuleBackend>,
     pub timeouts: HttpRouteTimeouts,
     pub retry: Option<HttpRouteRetry>,
-    /// Why it cannot be served: it answers 500.
-    pub broken: Option<Problem>,
+    /// Why it cannot be served: it then answers 500.
+    pub broken: Vec<Problem>,
+}
+
+impl Rule {
+    /// It answers 500.
+    pub fn is_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
 }
 
 /// A match whose expressions all compile.
@@ -60,6 +70,7 @@ pub struct RuleBackend {
 pub(super) struct Resolver<'r, 'a> {
     pub route: &'r Object,
     pub backends: &'r mut Backends<'a>,
+    pub expressions: &'r mut Expressions<'a>,
     pub unresolved: Vec<Problem>,
 }
 
@@ -67,21 +78,21 @@ impl Resolver<'_, '_> {
     /// Resolves rule `index`.
     pub fn rule(&mut self, index: usize, spec: HttpRouteRule) -> Rule {
         let field = format!("spec.rules[{index}]");
-        let mut broken = unsupported(&spec, &field).or_else(|| incompatible(&spec, &field));
-        let matches = matches(spec.matches, &field, &mut broken);
-        let filters = self.filters(spec.filters, &format!("{field}.filters"));
+        let mut broken = unsupported(&spec, &field);
+        broken.extend(incompatible(&spec, &field));
+        let matches = self.matches(spec.matches, &field, &mut broken);
+        let filters = self.filters(spec.filters, &format_args!("{field}"));
         let mut backends = Vec::new();
         for (i, backend) in spec.backend_refs.into_iter().enumerate() {
-            let field = format!("{field}.backendRefs[{i}]");
-            let filters = self.filters(backend.filters, &format!("{field}.filters"));
-            let key = self.reference(&backend.reference, &field);
+            let filters = self.filters(backend.filters, &format_args!("{field}.backendRefs[{i}]"));
+            let key = self.reference(&backend.reference, &format_args!("{field}.backendRefs[{i}]"));
             backends.push(RuleBackend { key, weight: backend.weight.unwrap_or(1), filters });
         }
         let timeouts = spec.timeouts.unwrap_or_default();
         Rule { index, name: spec.name, matches, filters, backends, timeouts, retry: spec.retry, broken }
     }
 
-    fn reference(&mut self, reference: &crate::api::ObjectReference, field: &str) -> Option<String> {
+    fn reference(&mut self, reference: &ObjectReference, field: &dyn Display) -> Option<String> {
         match self.backends.resolve("HTTPRoute", &self.route.key.namespace, reference, field) {
             Ok(key) => Some(key),
             Err(problem) => {
@@ -91,59 +102,110 @@ impl Resolver<'_, '_> {
         }
     }
 
-    fn filters(&mut self, filters: Vec<HttpRouteFilter>, field: &str) -> Vec<Filter> {
+    /// The `filters` of what stands at `field`.
+    fn filters(&mut self, filters: Vec<HttpRouteFilter>, field: &dyn Display) -> Vec<Filter> {
         let mut resolved = Vec::new();
         for (i, spec) in filters.into_iter().enumerate() {
             let mut backend = None;
             if let Some(mirror) = &spec.request_mirror {
-                backend = self.reference(&mirror.backend_ref, &format!("{field}[{i}].requestMirror.backendRef"));
+                let field = format_args!("{field}.filters[{i}].requestMirror.backendRef");
+                backend = self.reference(&mirror.backend_ref, &field);
             }
             if let Some(extension) = &spec.extension_ref {
                 let message = format!("{} of group {} is no filter of gapi", extension.kind, extension.group);
-                let field = format!("{field}[{i}].extensionRef");
+                let field = format!("{field}.filters[{i}].extensionRef");
                 self.unresolved.push(Problem::new(ROUTE_INVALID_KIND, field, message, "remove the filter"));
             }
             resolved.push(Filter { spec, backend });
         }
         resolved
     }
+
+    /// The matches, one of prefix `/` where there is none. Expressions that do not compile are left out and break the
+    /// rule.
+    fn matches(&mut self, specs: Vec<HttpRouteMatch>, field: &str, broken: &mut Vec<Problem>) -> Vec<Match> {
+        let specs = if specs.is_empty() { vec![HttpRouteMatch::default()] } else { specs };
+        let mut matches = Vec::new();
+        for (index, mut spec) in specs.into_iter().enumerate() {
+            let before = broken.len();
+            if let Some(path) = spec.path.take_if(|path| path.type_ == "RegularExpression") {
+                match self.expressions.check(&path.value) {
+                    Ok(()) => spec.path = Some(path),
+                    Err(error) => {
+                        let field = format!("{field}.matches[{index}].path.value");
+                        broken.push(uncompiled(field, &path.value, &error));
+                    }
+                }
+            }
+            self.keep_compiling(&mut spec.headers, &format_args!("{field}.matches[{index}].headers"), broken);
+            self.keep_compiling(&mut spec.query_params, &format_args!("{field}.matches[{index}].queryParams"), broken);
+            matches.push(Match { spec, index, loosened: broken.len() > before });
+        }
+        matches
+    }
+
+    fn keep_compiling(&mut self, values: &mut Vec<HttpValueMatch>, field: &dyn Display, broken: &mut Vec<Problem>) {
+        let mut i = 0..;
+        values.retain(|value| {
+            let i = i.next().unwrap_or_default();
+            if value.type_ != "RegularExpression" {
+                return true;
+            }
+            let error = self.expressions.check(&value.value).err();
+            broken.extend(error.iter().map(|error| uncompiled(format!("{field}[{i}].value"), &value.value, error)));
+            error.is_none()
+        });
+    }
 }
 
-/// All filters of a rule with their field paths: its own, then its backends'.
-fn all_filters<'r>(spec: &'r HttpRouteRule, field: &str) -> Vec<(String, &'r HttpRouteFilter)> {
-    let own = spec.filters.iter().enumerate().map(|(i, filter)| (format!("{field}.filters[{i}]"), filter));
-    let of_backends = spec.backend_refs.iter().enumerate().flat_map(|(b, backend)| {
-        let filters = backend.filters.iter().enumerate();
-        filters.map(move |(i, filter)| (format!("{field}.backendRefs[{b}].filters[{i}]"), filter))
-    });
-    own.chain(of_backends).collect()
+/// All filters of a rule: its own, then its backends', each with the position of its backend and its own.
+fn all_filters(spec: &HttpRouteRule) -> impl Iterator<Item = ((Option<usize>, usize), &HttpRouteFilter)> {
+    let own = spec.filters.iter().enumerate().map(|(i, filter)| ((None, i), filter));
+    let of_backends = spec
+        .backend_refs
+        .iter()
+        .enumerate()
+        .flat_map(|(b, backend)| backend.filters.iter().enumerate().map(move |(i, filter)| ((Some(b), i), filter)));
+    own.chain(of_backends)
+}
+
+fn filter_field(field: &str, (backend, filter): (Option<usize>, usize)) -> String {
+    match backend {
+        Some(backend) => format!("{field}.backendRefs[{backend}].filters[{filter}]"),
+        None => format!("{field}.filters[{filter}]"),
+    }
 }
 
 /// What the rule asks for and gapi does not have. Left out, it would let through what it is there to stop.
-fn unsupported(spec: &HttpRouteRule, field: &str) -> Option<Problem> {
+fn unsupported(spec: &HttpRouteRule, field: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
     if spec.session_persistence.is_some() {
         let message = "session persistence is not served yet";
         let field = format!("{field}.sessionPersistence");
-        return Some(Problem::new(ROUTE_UNSUPPORTED_VALUE, field, message, "remove it"));
+        problems.push(Problem::new(ROUTE_UNSUPPORTED_VALUE, field, message, "remove it"));
     }
     let known =
         ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite", "CORS"];
-    let unknown = all_filters(spec, field).into_iter().find(|(_, filter)| !known.contains(&filter.type_.as_str()))?;
-    let (field, filter) = unknown;
-    let message = format!("filter {} is not served", filter.type_);
-    Some(Problem::new(ROUTE_UNSUPPORTED_VALUE, format!("{field}.type"), message, "remove the filter"))
+    for (position, filter) in all_filters(spec) {
+        if !known.contains(&filter.type_.as_str()) {
+            let message = format!("filter {} is not served", filter.type_);
+            let field = format!("{}.type", filter_field(field, position));
+            problems.push(Problem::new(ROUTE_UNSUPPORTED_VALUE, field, message, "remove the filter"));
+        }
+    }
+    problems
 }
 
 /// What the API's own rules let pass although it cannot be done: a backend's redirect under a rule's rewrite, and
 /// prefix replacement where there is no prefix.
 fn incompatible(spec: &HttpRouteRule, field: &str) -> Option<Problem> {
-    let filters = all_filters(spec, field);
-    let first = |type_: &str| filters.iter().find(|(_, filter)| filter.type_ == type_);
     let own = |type_: &str| spec.filters.iter().any(|filter| filter.type_ == type_);
     for (a, b) in [("RequestRedirect", "URLRewrite"), ("URLRewrite", "RequestRedirect")] {
-        if let (true, Some((field, _))) = (own(a), first(b)) {
+        let other = || all_filters(spec).find(|(_, filter)| filter.type_ == b);
+        if let Some((position, _)) = own(a).then(other).flatten() {
             let message = format!("{b} cannot be combined with {a} of the same rule");
-            return Some(Problem::new(ROUTE_INCOMPATIBLE_FILTERS, field.as_str(), message, "remove one of the two"));
+            let field = filter_field(field, position);
+            return Some(Problem::new(ROUTE_INCOMPATIBLE_FILTERS, field, message, "remove one of the two"));
         }
     }
     let is_prefix =
@@ -151,9 +213,10 @@ fn incompatible(spec: &HttpRouteRule, field: &str) -> Option<Problem> {
     if spec.matches.iter().all(is_prefix) {
         return None;
     }
-    let (field, _) = filters.iter().find(|(_, filter)| replaces_prefix(filter))?;
+    let (position, _) = all_filters(spec).find(|(_, filter)| replaces_prefix(filter))?;
     let message = "ReplacePrefixMatch needs matches of type PathPrefix";
-    Some(Problem::new(ROUTE_UNSUPPORTED_VALUE, field.as_str(), message, "use ReplaceFullPath, or a PathPrefix match"))
+    let remedy = "use ReplaceFullPath, or a PathPrefix match";
+    Some(Problem::new(ROUTE_UNSUPPORTED_VALUE, filter_field(field, position), message, remedy))
 }
 
 fn replaces_prefix(filter: &HttpRouteFilter) -> bool {
@@ -161,40 +224,6 @@ fn replaces_prefix(filter: &HttpRouteFilter) -> bool {
     let rewrite = filter.url_rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref());
     let is_prefix = |path: &HttpPathModifier| path.type_ == "ReplacePrefixMatch";
     redirect.is_some_and(is_prefix) || rewrite.is_some_and(is_prefix)
-}
-
-/// The matches, one of prefix `/` where there is none. Expressions that do not compile are left out and break the rule.
-fn matches(specs: Vec<HttpRouteMatch>, field: &str, broken: &mut Option<Problem>) -> Vec<Match> {
-    let specs = if specs.is_empty() { vec![HttpRouteMatch::default()] } else { specs };
-    let mut matches = Vec::new();
-    for (index, mut spec) in specs.into_iter().enumerate() {
-        let mut problems = Vec::new();
-        let field = format!("{field}.matches[{index}]");
-        if let Some(path) = spec.path.take_if(|path| path.type_ == "RegularExpression") {
-            match expression::anchored(&path.value) {
-                Ok(_) => spec.path = Some(path),
-                Err(error) => problems.push(uncompiled(format!("{field}.path.value"), &path.value, &error)),
-            }
-        }
-        keep_compiling(&mut spec.headers, &format!("{field}.headers"), &mut problems);
-        keep_compiling(&mut spec.query_params, &format!("{field}.queryParams"), &mut problems);
-        matches.push(Match { spec, index, loosened: !problems.is_empty() });
-        *broken = broken.take().or(problems.into_iter().next());
-    }
-    matches
-}
-
-fn keep_compiling(values: &mut Vec<HttpValueMatch>, field: &str, problems: &mut Vec<Problem>) {
-    let mut i = 0..;
-    values.retain(|value| {
-        let i = i.next().unwrap_or_default();
-        if value.type_ != "RegularExpression" {
-            return true;
-        }
-        let error = expression::anchored(&value.value).err();
-        problems.extend(error.iter().map(|error| uncompiled(format!("{field}[{i}].value"), &value.value, error)));
-        error.is_none()
-    });
 }
 
 fn uncompiled(field: String, expression: &str, error: &str) -> Problem {

@@ -7,17 +7,18 @@ use std::{
     sync::Arc,
 };
 
-use crate::graph::{Backend, Certificate, Graph, Route, Rule, Target, hostname, rule::Match};
+use crate::graph::{Backend, Certificate, Graph, Listener, Route, Rule, Target, hostname, rule::Match};
 
 use super::{
-    BackendPlan, BackendProtocol, CertificatePlan, EndpointsPlan, HostPlan, ListenerPlan, MatchPlan, PathPlan, Plan,
-    SocketPlan,
+    BackendPlan, BackendProtocol, CertificatePlan, EndpointsPlan, FilterPlan, HostPlan, ListenerPlan, MatchPlan,
+    PathPlan, Plan, RulePlan, SocketPlan,
     precedence::{PathRank, Precedence},
     rule::{match_plan, rule_plan},
 };
 
 /// What the data plane is to do for this graph. The same graph gives the same plan.
 pub fn lower(graph: &Graph) -> Plan {
+    let mut hosts = hosts(graph);
     let mut shared = BTreeMap::new();
     let mut listeners: BTreeMap<(usize, usize), ListenerPlan> = BTreeMap::new();
     let mut plan = Plan::default();
@@ -25,7 +26,10 @@ pub fn lower(graph: &Graph) -> Plan {
         let mut socket = SocketPlan::default();
         for (g, l) in members {
             socket.tls = graph.gateways[g].listeners[l].is_tls();
-            let listener = listeners.entry((g, l)).or_insert_with(|| listener(graph, g, l, &mut shared));
+            let listener = listeners.entry((g, l)).or_insert_with(|| {
+                let hosts = hosts.remove(&(g, l)).unwrap_or_default();
+                listener(graph, &graph.gateways[g].listeners[l], hosts, &mut shared)
+            });
             socket.listeners.push(listener.clone());
         }
         let by_hostname = |a: &ListenerPlan, b: &ListenerPlan| {
@@ -34,8 +38,20 @@ pub fn lower(graph: &Graph) -> Plan {
         socket.listeners.sort_by(by_hostname);
         plan.sockets.insert(address, socket);
     }
-    plan.backends = graph.backends.iter().map(|(key, one)| (key.clone(), backend(one))).collect();
+    let used: BTreeSet<&str> = shared.values().flat_map(|host| host.rules.iter().flat_map(backends)).collect();
+    let backends = graph.backends.iter().filter(|(key, _)| used.contains(key.as_str()));
+    plan.backends = backends.map(|(key, one)| (key.clone(), backend(one))).collect();
     plan
+}
+
+/// The keys of all backends that a rule names, mirrors included.
+fn backends(rule: &RulePlan) -> impl Iterator<Item = &str> {
+    let filters = rule.filters.iter().chain(rule.backends.iter().flat_map(|backend| &backend.filters));
+    let mirrors = filters.filter_map(|filter| match filter {
+        FilterPlan::Mirror { backend, .. } => backend.as_deref(),
+        _ => None,
+    });
+    rule.backends.iter().filter_map(|backend| backend.backend.as_deref()).chain(mirrors)
 }
 
 /// The addresses to bind, each with its listeners (Gateway and listener positions). A listener of a Gateway on all
@@ -67,13 +83,17 @@ pub(super) fn sockets(graph: &Graph) -> BTreeMap<SocketAddr, Vec<(usize, usize)>
     addresses.into_iter().map(|address| (address, members(address))).collect()
 }
 
-/// The hosts of each listener: by hostname as written, the positions of the routes that have it there.
-pub(super) fn hosts(graph: &Graph, g: usize, l: usize) -> BTreeMap<Option<&str>, Vec<usize>> {
-    let mut hosts: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+/// Positions of routes, by hostname as written.
+pub(super) type Hosts<'g> = BTreeMap<Option<&'g str>, Vec<usize>>;
+
+/// The hosts of each listener (Gateway and listener positions) that has any.
+pub(super) fn hosts(graph: &Graph) -> BTreeMap<(usize, usize), Hosts<'_>> {
+    let mut hosts: BTreeMap<(usize, usize), Hosts> = BTreeMap::new();
     for (r, route) in graph.routes.iter().enumerate() {
-        for attachment in route.attachments.iter().filter(|one| (one.gateway, one.listener) == (g, l)) {
+        for attachment in &route.attachments {
+            let own = hosts.entry((attachment.gateway, attachment.listener)).or_default();
             for hostname in &attachment.hostnames {
-                hosts.entry(hostname.as_deref()).or_default().push(r);
+                own.entry(hostname.as_deref()).or_default().push(r);
             }
         }
     }
@@ -82,9 +102,8 @@ pub(super) fn hosts(graph: &Graph, g: usize, l: usize) -> BTreeMap<Option<&str>,
 
 type Shared<'g> = BTreeMap<(Option<&'g str>, Vec<usize>), Arc<HostPlan>>;
 
-fn listener<'g>(graph: &'g Graph, g: usize, l: usize, shared: &mut Shared<'g>) -> ListenerPlan {
-    let own = &graph.gateways[g].listeners[l];
-    let mut hosts: Vec<_> = hosts(graph, g, l).into_iter().collect();
+fn listener<'g>(graph: &'g Graph, own: &Listener, hosts: Hosts<'g>, shared: &mut Shared<'g>) -> ListenerPlan {
+    let mut hosts: Vec<_> = hosts.into_iter().collect();
     hosts.sort_by(|a, b| hostname::specificity(a.0).cmp(&hostname::specificity(b.0)));
     let hosts = hosts.into_iter().map(|(hostname, routes)| {
         let plan = |key: &(Option<&str>, Vec<usize>)| Arc::new(host(graph, key.0, &key.1));

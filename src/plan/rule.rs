@@ -5,7 +5,7 @@ use crate::{
         HttpCors, HttpHeader, HttpHeaderFilter, HttpPathModifier, HttpRequestMirror, HttpRequestRedirect,
         HttpRouteRetry, HttpUrlRewrite, HttpValueMatch,
     },
-    graph::{Filter, Rule, rule::Match},
+    graph::{Filter, Rule, problem::Problem, rule::Match},
 };
 
 use super::{
@@ -47,8 +47,9 @@ fn values(matches: &[HttpValueMatch], name: impl Fn(&str) -> String) -> Vec<Valu
 /// A rule of the route `namespace/name`. A broken one holds nothing but why.
 pub(super) fn rule_plan(route: &str, rule: &Rule) -> RulePlan {
     let plan = RulePlan { route: route.into(), index: rule.index, name: rule.name.clone(), ..RulePlan::default() };
-    if let Some(problem) = &rule.broken {
-        return RulePlan { broken: Some(problem.text()), ..plan };
+    if rule.is_broken() {
+        let texts: Vec<String> = rule.broken.iter().map(Problem::text).collect();
+        return RulePlan { broken: Some(texts.join(". ")), ..plan };
     }
     let backends = rule.backends.iter().map(|backend| WeightedBackendPlan {
         backend: backend.key.clone(),

@@ -23,12 +23,13 @@ type Place<'g> = (&'g ObjectKey, usize, usize);
 pub fn shadowed(graph: &Graph, input: &Input) -> Vec<Finding> {
     // How often each match stands somewhere, and how often in vain; with the first that takes it.
     let mut places: BTreeMap<Place, (usize, usize, Option<Place>)> = BTreeMap::new();
-    let mut done: HashMap<Vec<usize>, Vec<(Place, Option<Place>)>> = HashMap::new();
+    let mut done: HashMap<Vec<usize>, Vec<Verdict>> = HashMap::new();
     let mut listeners: Vec<(usize, usize)> = sockets(graph).into_values().flatten().collect();
     listeners.sort_unstable();
     listeners.dedup();
-    for (g, l) in listeners {
-        for routes in hosts(graph, g, l).into_values() {
+    let mut hosts = hosts(graph);
+    for listener in listeners {
+        for routes in hosts.remove(&listener).unwrap_or_default().into_values() {
             let verdicts = done.entry(routes).or_insert_with_key(|routes| verdicts(&entries(graph, routes)));
             for (place, taker) in verdicts {
                 let (count, vain, first) = places.entry(*place).or_default();
@@ -46,10 +47,16 @@ fn place<'g>(entry: &Entry<'g>) -> Place<'g> {
     (&entry.route.key, entry.rule.index, entry.matched.index)
 }
 
+/// A match, and the one that takes it whole, if any.
+type Verdict<'g> = (Place<'g>, Option<Place<'g>>);
+
+/// All that a match asks for, in an order of its own.
+type Question<'e> = (&'e PathPlan, Option<&'e str>, Vec<&'e ValuePlan>, Vec<&'e ValuePlan>);
+
 /// For each match who takes it whole, if anybody. Whoever comes first and takes as much has, by the order of precedence,
 /// either the same conditions or an expression for every path.
-fn verdicts<'g>(entries: &[Entry<'g>]) -> Vec<(Place<'g>, Option<Place<'g>>)> {
-    let mut same: HashMap<(&PathPlan, Option<&str>, Vec<&ValuePlan>, Vec<&ValuePlan>), Place> = HashMap::new();
+fn verdicts<'g>(entries: &[Entry<'g>]) -> Vec<Verdict<'g>> {
+    let mut same: HashMap<Question, Place> = HashMap::new();
     let mut every: Vec<&Entry> = Vec::new();
     let mut verdicts = Vec::new();
     for entry in entries {

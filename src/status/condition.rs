@@ -1,4 +1,4 @@
-//! Conditions that depend on what was published: `Accepted` and `Programmed` of Gateways and their listeners.
+//! `Accepted` and `Programmed` of Gateways and their listeners: what the manifests and what the sockets say.
 
 use std::net::SocketAddr;
 
@@ -51,14 +51,13 @@ fn failure(published: &Published, address: &SocketAddr) -> Option<String> {
     Some(format!("{address} cannot be bound: {error}; it is tried again every few seconds"))
 }
 
-/// `Accepted` of a Gateway, given its listeners' states.
-pub(super) fn accepted(gateway: &Gateway, listeners: &[ListenerState]) -> Condition {
-    let bad: Vec<String> = gateway
-        .listeners
+/// `Accepted` of a Gateway: whether its configuration makes sense, wherever it can be bound.
+pub(super) fn accepted(gateway: &Gateway) -> Condition {
+    let listeners = &gateway.listeners;
+    let bad: Vec<String> = listeners
         .iter()
-        .zip(listeners)
-        .filter(|(_, state)| state.accepted.status != "True")
-        .map(|(listener, state)| format!("listener {}: {}", listener.spec.name, state.accepted.message))
+        .filter(|listener| !listener.is_accepted())
+        .map(|listener| format!("listener {}: {}", listener.spec.name, listener.accepted().message))
         .collect();
     let text = problem::bounded(&bad.join(". "));
     let good = match bad.len() {

@@ -1,7 +1,7 @@
 //! The Service that a cluster would have made for a Gateway: it carries the Gateway's address and ports, and the labels
 //! and annotations of `spec.infrastructure`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -48,15 +48,14 @@ pub(super) fn service(gateway: &Gateway, meta: &ObjectMeta) -> StatusDocument {
 /// One for each port with a listener that is Accepted.
 fn ports(gateway: &Gateway) -> Vec<Value> {
     let accepted = gateway.listeners.iter().filter(|listener| listener.is_accepted());
-    let ports: BTreeMap<u16, String> =
-        accepted.map(|listener| (listener.spec.port, listener.spec.protocol.to_ascii_lowercase())).collect();
-    let names: BTreeSet<(u16, String)> = ports.into_iter().collect();
-    names
-        .into_iter()
-        .map(|(port, protocol)| {
-            json!({ "name": format!("{protocol}-{port}"), "port": port, "protocol": "TCP", "targetPort": port })
-        })
-        .collect()
+    // Listeners that are Accepted have one protocol for each port.
+    let ports: BTreeMap<u16, &str> =
+        accepted.map(|listener| (listener.spec.port, listener.spec.protocol.as_str())).collect();
+    let port = |(port, protocol): (u16, &str)| {
+        let name = format!("{}-{port}", protocol.to_ascii_lowercase());
+        json!({ "name": name, "port": port, "protocol": "TCP", "targetPort": port })
+    };
+    ports.into_iter().map(port).collect()
 }
 
 /// `name`, cut where it is too long, then ending in a digest of the whole. A Service's name has no dots.

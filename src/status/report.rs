@@ -1,7 +1,7 @@
 //! What the manifests' objects would show in a cluster, as documents to be written. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
 };
@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{CONTROLLER_NAME, GATEWAY_GROUP, ObjectKey, ObjectMeta, condition::Subject},
-    graph::{Class, Gateway, Graph, Object, Parent, Route},
+    api::{CONTROLLER_NAME, GATEWAY_GROUP, Kind, ObjectKey, ObjectMeta, condition::Subject},
+    graph::{Class, Gateway, Graph, Object, Parent},
 };
 
 use super::{
@@ -45,8 +45,8 @@ pub struct StatusDocument {
     pub value: Value,
 }
 
-/// The documents of all GatewayClasses, Gateways and HTTPRoutes that are ours, and of the Services generated for the
-/// Gateways, by key.
+/// The documents of all GatewayClasses, Gateways and HTTPRoutes that are ours, and of the Services generated for
+/// Gateways that are not refused as a whole, by key.
 pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<StatusDocument> {
     let writer =
         Writer { published, input, now: input.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), objects: by_key(input) };
@@ -55,9 +55,12 @@ pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<
     for gateway in &graph.gateways {
         let Some(object) = writer.objects.get(&gateway.key) else { continue };
         documents.push(writer.gateway(gateway, object));
-        documents.push(generated::service(gateway, &object.meta));
+        if gateway.refused.is_empty() {
+            documents.push(generated::service(gateway, &object.meta));
+        }
     }
-    documents.extend(graph.routes.iter().filter_map(|route| writer.route(route)));
+    documents.extend(graph.routes.iter().filter_map(|route| writer.route(&route.key, &route.parents)));
+    documents.extend(writer.left(graph));
     documents.sort_by(|a, b| a.key.cmp(&b.key));
     documents
 }
@@ -127,7 +130,7 @@ impl Writer<'_> {
     fn gateway(&self, gateway: &Gateway, object: &Object) -> StatusDocument {
         let states: Vec<_> =
             gateway.listeners.iter().map(|listener| condition::listener(gateway, listener, self.published)).collect();
-        let accepted = condition::accepted(gateway, &states);
+        let accepted = condition::accepted(gateway);
         let programmed = condition::programmed(gateway, &accepted, &states);
         let before = self.before(&gateway.key);
         let generation = object.meta.generation;
@@ -158,12 +161,24 @@ impl Writer<'_> {
         document(object, json!({ "addresses": addresses, "conditions": conditions, "listeners": listeners }))
     }
 
-    fn route(&self, route: &Route) -> Option<StatusDocument> {
-        let object = self.objects.get(&route.key)?;
-        let ours = route.parents.iter().map(|parent| (reference(parent), parent.conditions.clone())).collect();
-        let before = self.before(&route.key).part(|status| status.get("parents"));
+    fn route(&self, key: &ObjectKey, parents: &[Parent]) -> Option<StatusDocument> {
+        let object = self.objects.get(key)?;
+        let ours = parents.iter().map(|parent| (reference(parent), parent.conditions.clone())).collect();
+        let before = self.before(key).part(|status| status.get("parents"));
         let parents = merge::parents(ours, before, self.stamp(Subject::Route, object.meta.generation));
         Some(document(object, json!({ "parents": parents })))
+    }
+
+    /// Routes that left our Gateways while their manifests still say what we said: a document without it.
+    fn left(&self, graph: &Graph) -> Vec<StatusDocument> {
+        let ours: HashSet<&ObjectKey> = graph.routes.iter().map(|route| &route.key).collect();
+        let says = |object: &&Arc<Object>| {
+            let parents = object.value["status"]["parents"].as_array();
+            parents.is_some_and(|parents| parents.iter().any(|parent| parent["controllerName"] == CONTROLLER_NAME))
+        };
+        let routes = self.input.objects.iter().filter(|object| object.kind == Kind::HttpRoute);
+        let left = routes.filter(|object| !ours.contains(&object.key)).filter(says);
+        left.filter_map(|object| self.route(&object.key, &[])).collect()
     }
 }
 

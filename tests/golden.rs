@@ -1,0 +1,245 @@
+//! Golden cases: `tests/golden/<case>/in.yaml` goes through parse, resolve, plan and report, and what comes out is compared
+//! with the files beside it. `UPDATE_GOLDEN=1 cargo test --test golden` rewrites them.
+//!
+//! A case is complete in its folder: `in.yaml` (the manifests; its first line says what the case is about), `plan.yaml`,
+//! `status.yaml`, `findings.txt`; where needed `setting.yaml` (addresses, sockets that do not bind), and `before.yaml`
+//! (the manifests of the pass before). Any other file fails.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use gapi::{
+    api::{
+        CONTROLLER_NAME, ObjectKey,
+        condition::{REASONS, Reason, Subject},
+    },
+    finding::Finding,
+    graph::{self, Addresses, LastGood},
+    manifest::{Object, parse::parse_file, span::Bounds},
+    plan,
+    status::{self, Published, ReportInput, StatusDocument, yaml::to_yaml},
+};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What a case may set besides its manifests.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Setting {
+    bind: Vec<IpAddr>,
+    advertised: Vec<IpAddr>,
+    pool: Option<ipnet::IpNet>,
+    assigned: BTreeMap<String, IpAddr>,
+    /// Sockets that cannot be bound, with the reason.
+    unbound: BTreeMap<SocketAddr, String>,
+    /// Sockets that nobody has tried to bind yet.
+    pending: BTreeSet<SocketAddr>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Setting {
+            bind: vec!["0.0.0.0".parse().unwrap()],
+            advertised: vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()],
+            pool: None,
+            assigned: BTreeMap::new(),
+            unbound: BTreeMap::new(),
+            pending: BTreeSet::new(),
+        }
+    }
+}
+
+/// What one pass gives.
+struct Outcome {
+    plan: plan::Plan,
+    documents: Vec<StatusDocument>,
+    findings: Vec<Finding>,
+    last_good: LastGood,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn cases() -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder()).expect("tests/golden is there");
+    let mut cases: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    cases
+}
+
+fn pass(file: &Path, setting: &Setting, now: &str, last_good: &LastGood, before: &[StatusDocument]) -> Outcome {
+    let bytes = fs::read(file).unwrap();
+    let parsed = parse_file("in.yaml", &bytes, &Bounds::default());
+    let mut objects: Vec<Arc<Object>> = parsed.objects.into_iter().map(numbered).collect();
+    objects.sort_by(|a, b| a.key.cmp(&b.key));
+    let addresses = Addresses {
+        bind: setting.bind.clone(),
+        advertised: setting.advertised.clone(),
+        pool: setting.pool,
+        assigned: setting.assigned.clone(),
+    };
+    let now: Timestamp = now.parse().unwrap();
+    let input = graph::Input { objects: &objects, addresses: &addresses, last_good, now };
+    let graph = graph::resolve(&input);
+    let plan = plan::lower(&graph);
+    let mut findings = parsed.findings;
+    findings.extend(graph.findings.iter().cloned());
+    findings.extend(plan::shadowed(&graph, &input));
+    let published = published(&plan, setting);
+    let previous: BTreeMap<ObjectKey, Value> =
+        before.iter().map(|document| (document.key.clone(), document.value.clone())).collect();
+    let input = ReportInput { objects: &objects, previous: &previous, now };
+    let documents = status::report(&graph, &published, &input);
+    Outcome { plan, documents, findings, last_good: graph.last_good() }
+}
+
+/// The accepted-object store numbers objects without a generation.
+fn numbered(mut object: Object) -> Arc<Object> {
+    object.meta.generation = object.meta.generation.max(1);
+    Arc::new(object)
+}
+
+fn published(plan: &plan::Plan, setting: &Setting) -> Published {
+    let tried = plan.sockets.keys().filter(|address| !setting.pending.contains(address));
+    let result = |address: &SocketAddr| setting.unbound.get(address).map_or(Ok(()), |error| Err(error.clone()));
+    Published { sockets: tried.map(|address| (*address, result(address))).collect() }
+}
+
+fn outcome(case: &Path) -> Outcome {
+    let setting = fs::read_to_string(case.join("setting.yaml"));
+    let setting: Setting = setting.map_or_else(|_| Setting::default(), |text| serde_yaml::from_str(&text).unwrap());
+    let before = case.join("before.yaml");
+    let (last_good, documents) = if before.exists() {
+        let outcome = pass(&before, &setting, "2025-12-31T00:00:00Z", &LastGood::default(), &[]);
+        (outcome.last_good, outcome.documents)
+    } else {
+        (LastGood::default(), Vec::new())
+    };
+    pass(&case.join("in.yaml"), &setting, "2026-01-01T00:00:00Z", &last_good, &documents)
+}
+
+/// The files that the case must hold, with their text.
+fn texts(outcome: &Outcome) -> BTreeMap<&'static str, String> {
+    let plan = to_yaml(&serde_json::to_value(&outcome.plan).unwrap());
+    let documents: Vec<String> = outcome.documents.iter().map(|document| to_yaml(&document.value)).collect();
+    let findings: Vec<String> = outcome
+        .findings
+        .iter()
+        .map(|finding| format!("{:?} {} {finding}\n", finding.severity, finding.reason))
+        .collect();
+    BTreeMap::from([("plan.yaml", plan), ("status.yaml", documents.join("---\n")), ("findings.txt", findings.concat())])
+}
+
+#[test]
+fn each_case_gives_what_its_files_say() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut drift = Vec::new();
+    for case in cases() {
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(case.join("in.yaml")).unwrap_or_else(|error| panic!("{name}/in.yaml: {error}"));
+        assert!(text.starts_with('#'), "{name}/in.yaml does not start with a comment that says what it is about");
+        let texts = texts(&outcome(&case));
+        for (file, text) in &texts {
+            let path = case.join(file);
+            if update {
+                fs::write(&path, text).unwrap();
+            } else if fs::read_to_string(&path).unwrap_or_default() != *text {
+                drift.push(format!("{name}/{file}:\n{}", first_difference(&path, text)));
+            }
+        }
+        for entry in fs::read_dir(&case).unwrap() {
+            let file = entry.unwrap().file_name().to_string_lossy().into_owned();
+            let inputs = ["in.yaml", "before.yaml", "setting.yaml", "requests.yaml"];
+            assert!(
+                texts.contains_key(file.as_str()) || inputs.contains(&file.as_str()),
+                "{name}/{file} belongs to nothing"
+            );
+        }
+    }
+    assert!(drift.is_empty(), "UPDATE_GOLDEN=1 rewrites these, if they are meant:\n{}", drift.join("\n"));
+}
+
+fn first_difference(path: &Path, text: &str) -> String {
+    let old = fs::read_to_string(path).unwrap_or_default();
+    let count = old.lines().zip(text.lines()).take_while(|(a, b)| a == b).count();
+    let line = |text: &str| text.lines().nth(count).unwrap_or("(end)").to_string();
+    format!("  line {}: expected {:?}\n           now {:?}", count + 1, line(&old), line(text))
+}
+
+#[test]
+fn every_reason_has_a_case() {
+    let documents: Vec<Value> =
+        cases().iter().flat_map(|case| outcome(case).documents).map(|document| document.value).collect();
+    let missing: Vec<&&Reason> =
+        REASONS.iter().filter(|reason| !documents.iter().any(|document| has(document, reason))).collect();
+    assert!(missing.is_empty(), "no case shows {missing:#?}");
+}
+
+#[test]
+fn conditions_fit_what_the_api_server_takes() {
+    for document in cases().iter().flat_map(|case| outcome(case).documents) {
+        let all = [Subject::Class, Subject::Gateway, Subject::Route].map(|subject| lists(&document.value, subject));
+        let listeners = lists(&document.value, Subject::Listener);
+        for list in all.into_iter().flatten().chain(listeners) {
+            let list = list.as_array().unwrap();
+            assert!(list.len() <= 8, "{}", document.key);
+            for condition in list {
+                let text = |field: &str| condition[field].as_str().unwrap_or_default();
+                assert!(text("message").chars().count() <= 32768, "{}: {condition}", document.key);
+                assert!(text("lastTransitionTime").parse::<Timestamp>().is_ok(), "{}: {condition}", document.key);
+                assert!(!text("reason").is_empty(), "{}: {condition}", document.key);
+            }
+        }
+    }
+}
+
+/// The lists of conditions on `subject` in a document.
+fn lists(document: &Value, subject: Subject) -> Vec<&Value> {
+    let status = &document["status"];
+    let each = |list: &'static str| status[list].as_array().map_or(&[][..], Vec::as_slice).iter();
+    match (subject, document["kind"].as_str().unwrap()) {
+        (Subject::Class, "GatewayClass") | (Subject::Gateway, "Gateway") => vec![&status["conditions"]],
+        (Subject::Listener, "Gateway") => each("listeners").map(|one| &one["conditions"]).collect(),
+        (Subject::Route, "HTTPRoute") => each("parents")
+            .filter(|one| one["controllerName"] == CONTROLLER_NAME)
+            .map(|one| &one["conditions"])
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn has(document: &Value, reason: &Reason) -> bool {
+    let is = |condition: &Value| {
+        condition["type"] == reason.condition
+            && condition["status"] == reason.status
+            && condition["reason"] == reason.name
+    };
+    lists(document, reason.subject).iter().any(|list| list.as_array().is_some_and(|list| list.iter().any(is)))
+}
+
+/// A route that has nothing to do with the others changes neither their plan nor their status; the order of documents and
+/// of objects in files changes nothing at all.
+#[test]
+fn the_order_of_documents_changes_nothing() {
+    let setting = Setting::default();
+    let directory = std::env::temp_dir().join(format!("gapi-golden-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    for case in cases().iter().filter(|case| !case.join("before.yaml").exists()) {
+        let text = fs::read_to_string(case.join("in.yaml")).unwrap();
+        let reversed: Vec<&str> = text.split("\n---\n").collect::<Vec<_>>().into_iter().rev().collect();
+        let file = directory.join("in.yaml");
+        fs::write(&file, reversed.join("\n---\n")).unwrap();
+        let run = |file: &Path| pass(file, &setting, "2026-01-01T00:00:00Z", &LastGood::default(), &[]);
+        let (a, b) = (run(&case.join("in.yaml")), run(&file));
+        assert_eq!(a.plan, b.plan, "{}", case.display());
+        assert_eq!(a.documents, b.documents, "{}", case.display());
+    }
+    fs::remove_dir_all(&directory).unwrap();
+}
