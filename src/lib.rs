@@ -1,6 +1,7 @@
 //! gapi: Gateway API semantics without Kubernetes, for one Linux machine.
 
 pub mod api;
+pub mod cli;
 pub mod dataplane;
 pub mod finding;
 pub mod manifest;

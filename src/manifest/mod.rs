@@ -5,6 +5,8 @@
 //! [`accepted`] keeps the last accepted version of each object. Nothing here knows what a Gateway does.
 
 pub mod admit;
+pub mod parse;
+pub mod served;
 pub mod span;
 
 use std::{collections::BTreeMap, sync::Arc};
