@@ -88,7 +88,8 @@ impl Outcome {
 /// A connection whose preface is sent.
 pub struct Connection {
     client: Client,
-    header_block: Vec<u8>,
+    /// The last stream that will be answered, once the peer said that it leaves (GOAWAY without an error).
+    pub last_stream: Option<u32>,
 }
 
 impl Connection {
@@ -100,7 +101,7 @@ impl Connection {
     pub fn over(mut client: Client) -> Result<Connection, NoAnswer> {
         const HEADER_TABLE_SIZE: [u8; 6] = [0, 1, 0, 0, 0, 0];
         client.send([PREFACE, &frame(SETTINGS, 0, 0, &HEADER_TABLE_SIZE)].concat());
-        let mut connection = Connection { client, header_block: Vec::new() };
+        let mut connection = Connection { client, last_stream: None };
         // The peer's settings come first; its acknowledgement of ours says that its encoder obeys.
         loop {
             match connection.next(Duration::from_secs(5)) {
@@ -130,6 +131,7 @@ impl Connection {
             };
             match kind {
                 GOAWAY if code(&payload, 4) != 0 => return Outcome::GoAway(code(&payload, 4)),
+                GOAWAY => self.last_stream = Some(code(&payload, 0) & 0x7fff_ffff),
                 SETTINGS if flags & ACK == 0 => {
                     self.send(frame(SETTINGS, ACK, 0, &[]));
                 }
@@ -141,7 +143,6 @@ impl Connection {
                 HEADERS => {
                     // Trailers have no status.
                     status = status_of(&payload).filter(|status| *status >= 200).or(status);
-                    self.header_block = payload;
                 }
                 DATA => body.extend(&payload),
                 _ => {}
