@@ -4,10 +4,19 @@
 //! stands, [`admit`] judges it as the API server would with the official CRDs, [`parse`] puts the three together and
 //! [`accepted`] keeps the last accepted version of each object. Nothing here knows what a Gateway does.
 
+pub mod admit;
+pub mod parse;
+pub mod served;
+pub mod span;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub mod accepted;
+pub mod tree;
+pub mod watch;
 
 use crate::{
     api::{Kind, ObjectKey, ObjectMeta},

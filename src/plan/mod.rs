@@ -4,14 +4,19 @@
 //! Made by [`lower`] from the graph, read by *compile*. Every list is in its final order: *compile* and the data plane
 //! never sort.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+mod duration;
+mod lower;
+pub mod precedence;
+mod rule;
+mod shadow;
+
+pub use crate::graph::{Addresses, expression};
+pub use lower::lower;
+pub use shadow::shadowed;
 
 /// All of the run-time configuration. Equal plans need no compile and no publish.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -87,7 +92,7 @@ pub struct MatchPlan {
 }
 
 /// How the path is matched.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PathPlan {
     Exact(String),
@@ -98,7 +103,7 @@ pub enum PathPlan {
 }
 
 /// A header or query parameter match.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct ValuePlan {
     pub name: String,
     pub regex: bool,
@@ -231,17 +236,4 @@ impl Default for EndpointsPlan {
     fn default() -> Self {
         EndpointsPlan::Addresses(Vec::new())
     }
-}
-
-/// The addresses that Gateways may have: an input of the pass.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Addresses {
-    /// What is bound for a Gateway that asks for no address: the unspecified addresses, or those of `--address`.
-    pub bind: Vec<IpAddr>,
-    /// What `status.addresses` says for them: the machine's own addresses.
-    pub advertised: Vec<IpAddr>,
-    /// With `--address-pool`: addresses in the pool, to be given one to a Gateway.
-    pub pool: Option<ipnet::IpNet>,
-    /// What a Gateway (`namespace/name`) of a pool has been given before; kept across passes and restarts.
-    pub assigned: BTreeMap<String, IpAddr>,
 }

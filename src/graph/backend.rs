@@ -1,0 +1,258 @@
+//! `backendRefs`: one port of one Service, and where its endpoints are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use serde_json::Value;
+
+use crate::{
+    api::{
+        Kind, ObjectReference,
+        condition::*,
+        core::{EndpointPort, EndpointSlice, Endpoints, ServicePort, ServiceSpec},
+    },
+    finding::Finding,
+    manifest::Object,
+};
+
+use super::{
+    grant::Crossing,
+    index::Index,
+    problem::{Problem, warning},
+};
+
+/// One port of one Service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// HTTP/2 with prior knowledge rather than HTTP/1.1.
+    pub h2c: bool,
+    pub target: Target,
+}
+
+/// Where a backend's endpoints are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// Ready endpoints, sorted, each once.
+    Addresses(Vec<SocketAddr>),
+    /// An ExternalName.
+    Name { host: String, port: u16 },
+}
+
+/// Resolves references to backends, each Service's port once.
+pub(super) struct Backends<'a> {
+    index: &'a Index<'a>,
+    /// What was found, by key; the reason and the words where the port cannot be used.
+    resolved: BTreeMap<String, Result<Backend, Unusable>>,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Clone)]
+struct Unusable {
+    reason: Reason,
+    message: String,
+    remedy: String,
+}
+
+impl<'a> Backends<'a> {
+    pub fn new(index: &'a Index<'a>) -> Backends<'a> {
+        Backends { index, resolved: BTreeMap::new(), findings: Vec::new() }
+    }
+
+    /// The usable backends.
+    pub fn into_usable(self) -> BTreeMap<String, Backend> {
+        self.resolved.into_iter().filter_map(|(key, backend)| Some((key, backend.ok()?))).collect()
+    }
+
+    /// The key of the backend that a route of kind `from_kind` in `from` refers to at `field`.
+    ///
+    /// # Errors
+    /// The problem, with the reason of `ResolvedRefs`.
+    pub fn resolve(
+        &mut self,
+        from_kind: &str,
+        from: &str,
+        reference: &ObjectReference,
+        field: &str,
+    ) -> Result<String, Problem> {
+        if !reference.group.is_empty() || !matches!(reference.kind.as_str(), "" | "Service") {
+            let group =
+                if reference.group.is_empty() { String::new() } else { format!(" of group {}", reference.group) };
+            let message = format!("kind {}{group} cannot be a backend", reference.kind);
+            return Err(Problem::new(ROUTE_INVALID_KIND, format!("{field}.kind"), message, "refer to a Service"));
+        }
+        let namespace = reference.namespace.as_deref().unwrap_or(from);
+        let crossing = Crossing {
+            from_kind,
+            from_namespace: from,
+            to_group: "",
+            to_kind: "Service",
+            to_namespace: namespace,
+            to_name: &reference.name,
+        };
+        if !crossing.is_permitted(self.index) {
+            let message = format!("no ReferenceGrant lets this route use Service {namespace}/{}", reference.name);
+            return Err(Problem::new(ROUTE_REF_NOT_PERMITTED, field, message, crossing.remedy()));
+        }
+        let Some(service) = self.index.get(Kind::Service, namespace, &reference.name) else {
+            let message = format!("Service {namespace}/{} does not exist", reference.name);
+            let remedy = format!("write the Service, or correct the name{}", self.suggestion(namespace));
+            return Err(Problem::new(ROUTE_BACKEND_NOT_FOUND, format!("{field}.name"), message, remedy));
+        };
+        let Some(port) = reference.port else {
+            let message = format!("a reference to {} needs a port", service.key);
+            return Err(Problem::new(ROUTE_BACKEND_NOT_FOUND, field, message, "write the port of the Service"));
+        };
+        let key = format!("{namespace}/{}:{port}", reference.name);
+        if !self.resolved.contains_key(&key) {
+            let backend = self.backend(service, port);
+            self.resolved.insert(key.clone(), backend);
+        }
+        match &self.resolved[&key] {
+            Ok(_) => Ok(key),
+            Err(Unusable { reason, message, remedy }) => {
+                Err(Problem::new(*reason, format!("{field}.port"), message.as_str(), remedy.as_str()))
+            }
+        }
+    }
+
+    fn suggestion(&self, namespace: &str) -> String {
+        let services = self.index.all(Kind::Service).iter().filter(|service| &*service.key.namespace == namespace);
+        let names: Vec<&str> = services.map(|service| &*service.key.name).take(6).collect();
+        match names.as_slice() {
+            [] => String::new(),
+            [.., _] if names.len() > 5 => String::new(),
+            names => format!("; namespace {namespace} has {}", names.join(", ")),
+        }
+    }
+
+    fn backend(&mut self, object: &Object, number: u16) -> Result<Backend, Unusable> {
+        let not_found = |message: String, remedy: &str| Unusable {
+            reason: ROUTE_BACKEND_NOT_FOUND,
+            message,
+            remedy: remedy.into(),
+        };
+        let spec: ServiceSpec = object.typed(Some("spec")).map_err(|error| not_found(error, ""))?;
+        let port = spec.ports.iter().find(|port| port.port == number && matches!(port.protocol.as_str(), "" | "TCP"));
+        if spec.type_ == "ExternalName" {
+            return external(object, &spec, port, number);
+        }
+        let Some(port) = port else {
+            if spec.ports.iter().any(|port| port.port == number) {
+                let message = format!("port {number} of {} is not TCP", object.key);
+                return Err(Unusable { reason: ROUTE_UNSUPPORTED_PROTOCOL, message, remedy: "name a TCP port".into() });
+            }
+            let ports: Vec<String> = spec.ports.iter().map(|port| port.port.to_string()).collect();
+            let has = if ports.is_empty() { "it has none".into() } else { format!("it has {}", ports.join(", ")) };
+            return Err(not_found(format!("{} has no port {number}; {has}", object.key), ""));
+        };
+        let h2c = is_h2c(object, port)?;
+        Ok(Backend { h2c, target: Target::Addresses(self.endpoints(object, port)) })
+    }
+
+    /// Ready endpoints: of the EndpointSlices, or, where there is none, of the Endpoints object.
+    fn endpoints(&mut self, service: &Object, port: &ServicePort) -> Vec<SocketAddr> {
+        let (namespace, name) = (&*service.key.namespace, &*service.key.name);
+        let slices = self.index.slices(namespace, name);
+        let endpoints = self.index.get(Kind::Endpoints, namespace, name);
+        let mut found = Found::default();
+        for slice in slices {
+            found.add_slice(slice, port);
+        }
+        if let (true, Some(endpoints)) = (slices.is_empty(), endpoints) {
+            found.add_endpoints(endpoints, port);
+        }
+        if found.addresses.is_empty() {
+            let port_name = port.name.as_deref().unwrap_or_default();
+            let (message, remedy) = if slices.is_empty() && endpoints.is_none() {
+                let remedy = format!("write an EndpointSlice with label kubernetes.io/service-name: {name}");
+                (format!("port {} has no endpoints: requests are answered 503", port.port), remedy)
+            } else if !found.port {
+                let remedy = format!("name a port {port_name:?} there, as in the Service");
+                (format!("no EndpointSlice or Endpoints of it has a port named {port_name:?}"), remedy)
+            } else {
+                (format!("port {} has no ready endpoint: requests are answered 503", port.port), String::new())
+            };
+            self.findings.push(warning(service, "spec.ports", "NoEndpoints", message, remedy));
+        }
+        found.addresses.into_iter().collect()
+    }
+}
+
+/// An ExternalName is reached at the port of the reference: it has no target ports.
+fn external(object: &Object, spec: &ServiceSpec, port: Option<&ServicePort>, number: u16) -> Result<Backend, Unusable> {
+    if port.is_none() && !spec.ports.is_empty() {
+        let ports: Vec<String> = spec.ports.iter().map(|port| port.port.to_string()).collect();
+        let message = format!("{} has no port {number}; it has {}", object.key, ports.join(", "));
+        return Err(Unusable { reason: ROUTE_BACKEND_NOT_FOUND, message, remedy: String::new() });
+    }
+    let h2c = port.map_or(Ok(false), |port| is_h2c(object, port))?;
+    let host = spec.external_name.as_deref().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    // An address written as a name needs no resolver.
+    let target = match host.parse::<IpAddr>() {
+        Ok(ip) => Target::Addresses(vec![SocketAddr::new(ip, number)]),
+        Err(_) => Target::Name { host, port: number },
+    };
+    Ok(Backend { h2c, target })
+}
+
+/// `appProtocol`: the Kubernetes standard names (KEP-3726), and the plain words that charts use for the same.
+fn is_h2c(object: &Object, port: &ServicePort) -> Result<bool, Unusable> {
+    match port.app_protocol.as_deref().unwrap_or_default() {
+        "" | "http" | "HTTP" | "kubernetes.io/ws" => Ok(false),
+        "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Ok(true),
+        other => Err(Unusable {
+            reason: ROUTE_UNSUPPORTED_PROTOCOL,
+            message: format!("port {} of {} has appProtocol {other}, which gapi cannot speak", port.port, object.key),
+            remedy: "use http, kubernetes.io/h2c or kubernetes.io/ws".into(),
+        }),
+    }
+}
+
+/// What the slices of a Service, or its Endpoints, have for one port.
+#[derive(Default)]
+struct Found {
+    addresses: BTreeSet<SocketAddr>,
+    /// Some list has a port of this name.
+    port: bool,
+}
+
+impl Found {
+    fn add_slice(&mut self, object: &Object, port: &ServicePort) {
+        let Ok(slice) = object.typed::<EndpointSlice>(None) else { return };
+        let Some(number) = self.number(&slice.ports, port) else { return };
+        if slice.address_type == "FQDN" {
+            return;
+        }
+        for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.conditions.ready != Some(false)) {
+            self.add(endpoint.addresses.iter().map(String::as_str), number);
+        }
+    }
+
+    fn add_endpoints(&mut self, object: &Object, port: &ServicePort) {
+        let Ok(endpoints) = object.typed::<Endpoints>(None) else { return };
+        for subset in &endpoints.subsets {
+            let Some(number) = self.number(&subset.ports, port) else { continue };
+            self.add(subset.addresses.iter().map(|address| address.ip.as_str()), number);
+        }
+    }
+
+    /// The port's number where the endpoints are: matched by the name of the Service's port. A list without a number
+    /// leaves it to the Service.
+    fn number(&mut self, ports: &[EndpointPort], port: &ServicePort) -> Option<u16> {
+        let name = port.name.as_deref().unwrap_or_default();
+        let tcp = |one: &&EndpointPort| one.protocol.as_deref().unwrap_or("TCP") == "TCP";
+        let own = ports.iter().filter(tcp).find(|one| one.name.as_deref().unwrap_or_default() == name)?;
+        self.port = true;
+        own.port.or_else(|| match &port.target_port {
+            Some(Value::Number(number)) => u16::try_from(number.as_u64()?).ok(),
+            _ => Some(port.port),
+        })
+    }
+
+    fn add<'b>(&mut self, addresses: impl Iterator<Item = &'b str>, port: u16) {
+        let parsed = addresses.filter_map(|address| address.parse::<IpAddr>().ok());
+        self.addresses.extend(parsed.map(|ip| SocketAddr::new(ip, port)));
+    }
+}

@@ -1,0 +1,114 @@
+//! *resolve*: objects become a graph: what attaches to what, which references are granted, what is wrong and where.
+//!
+//! Valid and invalid are both kept: *plan* takes the valid part, *report* writes down all of it, and the findings say
+//! the same to people. One pass, no I/O, never fails: the same input gives the same graph.
+//!
+//! [`class`] → [`gateway`] with [`listener`], [`certificate`] and [`address`] → [`conflict`] (listeners of all Gateways
+//! together) → [`route`] with [`rule`] and [`backend`]. [`index`] finds objects, [`grant`] and [`namespace`] say what
+//! may refer to what.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{api::ObjectKey, finding::Finding};
+
+pub use crate::manifest::Object;
+
+pub mod address;
+pub mod age;
+pub mod backend;
+pub mod certificate;
+pub mod class;
+pub mod conflict;
+pub mod expression;
+pub mod gateway;
+pub mod grant;
+pub mod hostname;
+pub mod index;
+pub mod listener;
+pub mod namespace;
+pub mod problem;
+pub mod route;
+pub mod rule;
+
+pub use address::Addresses;
+pub use age::Age;
+pub use backend::{Backend, Target};
+pub use certificate::{Certificate, LastGood};
+pub use class::Class;
+pub use gateway::Gateway;
+pub use listener::Listener;
+pub use route::{Attachment, Parent, Route};
+pub use rule::{Filter, Rule, RuleBackend};
+
+use index::Index;
+
+/// All that *resolve* may know.
+pub struct Input<'a> {
+    /// Objects of every kind, sorted by key.
+    pub objects: &'a [Arc<Object>],
+    /// The addresses that Gateways may have.
+    pub addresses: &'a Addresses,
+    /// The certificates that worked last, by listener and Secret: [`Graph::last_good`] of the pass before.
+    pub last_good: &'a LastGood,
+    /// Only certificates' validity is compared with it.
+    pub now: Timestamp,
+}
+
+impl<'a> Input<'a> {
+    /// One object.
+    pub fn object(&self, key: &ObjectKey) -> Option<&'a Object> {
+        let position = self.objects.binary_search_by(|object| object.key.cmp(key)).ok()?;
+        Some(&self.objects[position])
+    }
+}
+
+/// What attaches to what. Made by [`resolve`], read by *plan* and *report*.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// The GatewayClasses of our controller, by name; `gapi` is always among them.
+    pub classes: Vec<Class>,
+    /// The Gateways of those classes, the oldest first (see [`Age`]), then by namespace and name.
+    pub gateways: Vec<Gateway>,
+    /// HTTPRoutes with at least one Gateway of ours among their parents, the oldest first, then by namespace and name:
+    /// the order in which they win.
+    pub routes: Vec<Route>,
+    /// What the rules name, by `namespace/service:port`.
+    pub backends: BTreeMap<String, Backend>,
+    /// With an address pool: the address of each Gateway (`namespace/name`), to be handed in again next time.
+    pub assigned: BTreeMap<String, IpAddr>,
+    /// Sorted by where they point.
+    pub findings: Vec<Finding>,
+}
+
+impl Graph {
+    /// The certificates in use, for the next pass: should a Secret become unusable, they go on being served.
+    pub fn last_good(&self) -> LastGood {
+        let listeners = self.gateways.iter().flat_map(|gateway| &gateway.listeners);
+        let certificates = listeners.flat_map(|listener| listener.certificates.iter().map(move |one| (listener, one)));
+        certificates.map(|(listener, one)| ((listener.key.clone(), one.key.clone()), one.clone())).collect()
+    }
+}
+
+/// Resolves every reference.
+///
+/// # Findings
+/// One for each condition that is not as it should be, with the reason of the condition; further
+/// `ParentNotFound`, `NoEndpoints`, `CertificateExpired`, `RedirectLoop` and the like where status has no place for it.
+pub fn resolve(input: &Input) -> Graph {
+    let index = Index::new(input.objects);
+    let mut findings = Vec::new();
+    let classes = class::resolve(&index, &mut findings);
+    let mut gateways = gateway::resolve(&index, &classes, input, &mut findings);
+    let assigned = address::assign(&mut gateways, input.addresses);
+    conflict::resolve(&mut gateways);
+    let (routes, backends) = route::resolve(&index, &mut gateways, &mut findings);
+    for gateway in &gateways {
+        gateway.report(&index, &mut findings);
+    }
+    findings
+        .sort_by(|a, b| (&a.origin, &a.object, &a.field, &a.reason).cmp(&(&b.origin, &b.object, &b.field, &b.reason)));
+    findings.dedup();
+    Graph { classes, gateways, routes, backends, assigned, findings }
+}

@@ -1,0 +1,114 @@
+use super::*;
+
+fn parse(text: &str) -> ParsedFile {
+    parse_file("routes.yaml", text.as_bytes(), &Bounds::default())
+}
+
+const ROUTE: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: echo
+spec:
+  parentRefs:
+  - name: gw
+  rules:
+  - backendRefs:
+    - name: echo
+      port: 80
+";
+
+#[test]
+fn an_object_is_typed_defaulted_and_has_places() {
+    let parsed = parse(ROUTE);
+    assert_eq!(parsed.findings, []);
+    let object = &parsed.objects[0];
+    assert_eq!(object.key.to_string(), "HTTPRoute default/echo");
+    assert_eq!(object.meta.namespace, "default");
+    assert!(!object.meta.creation_timestamp_written);
+    assert_eq!(object.value["spec"]["rules"][0]["matches"][0]["path"]["value"], "/");
+    assert_eq!(object.value["spec"]["rules"][0]["backendRefs"][0]["weight"], 1);
+    let place = object.place("spec.rules[0].backendRefs[0].port");
+    assert_eq!((place.line, place.column), (11, 13));
+    assert_eq!(object.place("spec.rules[0].timeouts.request").line, 9);
+}
+
+#[test]
+fn findings_point_where_the_fault_is() {
+    let parsed = parse(&ROUTE.replace("port: 80", "port: \"80\"").replace("    - name: echo", "    - nam: echo"));
+    let found: Vec<_> = parsed
+        .findings
+        .iter()
+        .map(|finding| {
+            let origin = finding.origin.clone().unwrap_or_default();
+            (finding.field.as_str(), finding.reason.as_str(), origin.line, origin.column)
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("spec.rules[0].backendRefs[0].nam", "UnknownField", 10, 7),
+            ("spec.rules[0].backendRefs[0].name", "MissingField", 10, 7),
+            ("spec.rules[0].backendRefs[0].port", "WrongType", 11, 13),
+        ]
+    );
+    assert_eq!(parsed.findings[0].remedy, "did you mean name?");
+    assert_eq!(parsed.rejected_keys[0].to_string(), "HTTPRoute default/echo");
+    assert_eq!((parsed.documents, parsed.rejected, parsed.objects.len()), (1, 1, 0));
+}
+
+#[test]
+fn one_bad_document_leaves_the_others() {
+    let text = format!("{ROUTE}---\nkind: HTTPRoute\n---\n{}", ROUTE.replace("name: echo\nspec", "name: other\nspec"));
+    let parsed = parse(&text);
+    assert_eq!((parsed.documents, parsed.rejected, parsed.objects.len()), (3, 1, 2));
+    assert_eq!(parsed.findings[0].field, "apiVersion");
+}
+
+#[test]
+fn a_syntax_error_rejects_the_file() {
+    let parsed = parse(&format!("{ROUTE}---\na: [\n"));
+    assert!(parsed.whole_file_rejected && parsed.objects.is_empty());
+    assert_eq!((parsed.rejected, parsed.findings.len()), (1, 1));
+}
+
+#[test]
+fn lists_are_unpacked() {
+    let items: String =
+        ["a", "b"].map(|name| format!("- apiVersion: v1\n  kind: ConfigMap\n  metadata: {{name: {name}}}\n")).concat();
+    assert_eq!(parse(&format!("apiVersion: v1\nkind: List\nitems:\n{items}")).objects.len(), 2);
+    assert_eq!(parse(&format!("apiVersion: v1\nkind: ConfigMapList\nitems:\n{items}")).documents, 2);
+}
+
+#[test]
+fn other_kinds() {
+    let of =
+        |version: &str, kind: &str| parse(&format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n"));
+    let reason = |version: &str, kind: &str| of(version, kind).ignored[0].reason.clone();
+    assert_eq!(reason("apps/v1", "Deployment"), "kind of another group");
+    assert_eq!(reason("v1", "Pod"), "core kind that a gateway does not read");
+    let grpc = of("gateway.networking.k8s.io/v1", "GRPCRoute");
+    assert_eq!(grpc.ignored[0].reason, "not served yet");
+    assert_eq!(grpc.findings[0].severity, Severity::Warning);
+    let old = of("gateway.networking.k8s.io/v1alpha2", "HTTPRoute");
+    assert_eq!(old.rejected, 1);
+    assert!(old.findings[0].remedy.contains("gateway.networking.k8s.io/v1 or gateway.networking.k8s.io/v1beta1"));
+    assert_eq!(of("gateway.networking.k8s.io/v1", "HttpRoute").findings[0].remedy, "did you mean HTTPRoute?");
+    assert_eq!(parse("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n").ignored.len(), 1);
+    assert_eq!(parse_file("x/kustomization.yaml", b"resources: [a.yaml]", &Bounds::default()).ignored.len(), 1);
+}
+
+#[test]
+fn empty_files() {
+    assert!(parse("").only_comments);
+    assert!(parse("# nothing\n---\n").only_comments);
+    assert!(!parse(ROUTE).only_comments);
+    let large = parse_file("a.yaml", b"a: b", &Bounds { bytes: 3, ..Bounds::default() });
+    assert_eq!(large.findings[0].reason, "FileTooLarge");
+}
+
+#[test]
+fn findings_of_a_file_are_bounded() {
+    let fields: String = (0..5000).map(|i| format!("x{i}: 1\n")).collect();
+    assert_eq!(parse(&format!("{ROUTE}{fields}")).findings.len(), LISTED + 1);
+}

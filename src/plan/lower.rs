@@ -1,0 +1,176 @@
+//! From the graph to the plan: sockets, listeners, hosts, and matches in their order.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use crate::graph::{Backend, Certificate, Graph, Route, Rule, Target, hostname, rule::Match};
+
+use super::{
+    BackendPlan, BackendProtocol, CertificatePlan, EndpointsPlan, HostPlan, ListenerPlan, MatchPlan, PathPlan, Plan,
+    SocketPlan,
+    precedence::{PathRank, Precedence},
+    rule::{match_plan, rule_plan},
+};
+
+/// What the data plane is to do for this graph. The same graph gives the same plan.
+pub fn lower(graph: &Graph) -> Plan {
+    let mut shared = BTreeMap::new();
+    let mut listeners: BTreeMap<(usize, usize), ListenerPlan> = BTreeMap::new();
+    let mut plan = Plan::default();
+    for (address, members) in sockets(graph) {
+        let mut socket = SocketPlan::default();
+        for (g, l) in members {
+            socket.tls = graph.gateways[g].listeners[l].is_tls();
+            let listener = listeners.entry((g, l)).or_insert_with(|| listener(graph, g, l, &mut shared));
+            socket.listeners.push(listener.clone());
+        }
+        let by_hostname = |a: &ListenerPlan, b: &ListenerPlan| {
+            hostname::specificity(a.hostname.as_deref()).cmp(&hostname::specificity(b.hostname.as_deref()))
+        };
+        socket.listeners.sort_by(by_hostname);
+        plan.sockets.insert(address, socket);
+    }
+    plan.backends = graph.backends.iter().map(|(key, one)| (key.clone(), backend(one))).collect();
+    plan
+}
+
+/// The addresses to bind, each with its listeners (Gateway and listener positions). A listener of a Gateway on all
+/// addresses is also at every single address that another Gateway asks for: those sockets take its traffic.
+pub(super) fn sockets(graph: &Graph) -> BTreeMap<SocketAddr, Vec<(usize, usize)>> {
+    let served: Vec<(usize, usize)> = graph
+        .gateways
+        .iter()
+        .enumerate()
+        .filter(|(_, gateway)| gateway.is_served())
+        .flat_map(|(g, gateway)| {
+            let listeners = gateway.listeners.iter().enumerate().filter(|(_, listener)| listener.is_served());
+            listeners.map(move |(l, _)| (g, l))
+        })
+        .collect();
+    let port = |(g, l): (usize, usize)| graph.gateways[g].listeners[l].spec.port;
+    let addresses: BTreeSet<SocketAddr> = served
+        .iter()
+        .flat_map(|one| graph.gateways[one.0].bind.iter().map(move |ip| SocketAddr::new(*ip, port(*one))))
+        .collect();
+    let takes = |bind: &[IpAddr], ip: IpAddr| {
+        bind.iter().any(|own| *own == ip || own.is_unspecified() && own.is_ipv4() == ip.is_ipv4())
+    };
+    let members = |address: SocketAddr| {
+        let here =
+            |one: &&(usize, usize)| port(**one) == address.port() && takes(&graph.gateways[one.0].bind, address.ip());
+        served.iter().filter(here).copied().collect()
+    };
+    addresses.into_iter().map(|address| (address, members(address))).collect()
+}
+
+/// The hosts of each listener: by hostname as written, the positions of the routes that have it there.
+pub(super) fn hosts(graph: &Graph, g: usize, l: usize) -> BTreeMap<Option<&str>, Vec<usize>> {
+    let mut hosts: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+    for (r, route) in graph.routes.iter().enumerate() {
+        for attachment in route.attachments.iter().filter(|one| (one.gateway, one.listener) == (g, l)) {
+            for hostname in &attachment.hostnames {
+                hosts.entry(hostname.as_deref()).or_default().push(r);
+            }
+        }
+    }
+    hosts
+}
+
+type Shared<'g> = BTreeMap<(Option<&'g str>, Vec<usize>), Arc<HostPlan>>;
+
+fn listener<'g>(graph: &'g Graph, g: usize, l: usize, shared: &mut Shared<'g>) -> ListenerPlan {
+    let own = &graph.gateways[g].listeners[l];
+    let mut hosts: Vec<_> = hosts(graph, g, l).into_iter().collect();
+    hosts.sort_by(|a, b| hostname::specificity(a.0).cmp(&hostname::specificity(b.0)));
+    let hosts = hosts.into_iter().map(|(hostname, routes)| {
+        let plan = |key: &(Option<&str>, Vec<usize>)| Arc::new(host(graph, key.0, &key.1));
+        let key = (hostname, routes);
+        let made = shared.get(&key).cloned().unwrap_or_else(|| plan(&key));
+        shared.entry(key).or_insert(made).clone()
+    });
+    ListenerPlan {
+        key: own.key.clone(),
+        hostname: own.hostname().map(str::to_ascii_lowercase),
+        hosts: hosts.collect(),
+        certificates: own.certificates.iter().map(certificate).collect(),
+    }
+}
+
+fn certificate(one: &Certificate) -> CertificatePlan {
+    CertificatePlan {
+        key: one.key.clone(),
+        digest: one.digest.clone(),
+        chain_pem: one.chain_pem.to_vec(),
+        key_pem: one.key_pem.to_vec(),
+    }
+}
+
+fn backend(one: &Backend) -> BackendPlan {
+    let endpoints = match &one.target {
+        Target::Addresses(addresses) => EndpointsPlan::Addresses(addresses.clone()),
+        Target::Name { host, port } => EndpointsPlan::Name { host: host.clone(), port: *port },
+    };
+    BackendPlan { protocol: if one.h2c { BackendProtocol::H2c } else { BackendProtocol::Http1 }, endpoints }
+}
+
+/// A match with its rank, its rule and its route.
+pub(super) struct Entry<'g> {
+    pub rank: Precedence<'g>,
+    pub plan: MatchPlan,
+    pub route: &'g Route,
+    pub rule: &'g Rule,
+    pub matched: &'g Match,
+}
+
+/// All matches of the routes (positions in the graph) in the order of precedence.
+pub(super) fn entries<'g>(graph: &'g Graph, routes: &[usize]) -> Vec<Entry<'g>> {
+    let mut entries = Vec::new();
+    for route in routes.iter().map(|r| &graph.routes[*r]) {
+        for rule in &route.rules {
+            for matched in &rule.matches {
+                let plan = match_plan(matched);
+                let rank = rank(route, rule, matched, &plan);
+                entries.push(Entry { rank, plan, route, rule, matched });
+            }
+        }
+    }
+    entries.sort_by(|a, b| a.rank.cmp(&b.rank));
+    entries
+}
+
+fn rank<'g>(route: &'g Route, rule: &Rule, matched: &Match, plan: &MatchPlan) -> Precedence<'g> {
+    Precedence {
+        path: match &plan.path {
+            PathPlan::Exact(_) => PathRank::Exact,
+            PathPlan::Regex(expression) => PathRank::Regex(Reverse(expression.chars().count())),
+            PathPlan::Prefix(prefix) => PathRank::Prefix(Reverse(prefix.chars().count())),
+        },
+        method: Reverse(plan.method.is_some()),
+        headers: Reverse(plan.headers.len()),
+        query: Reverse(plan.query.len()),
+        loosened: matched.loosened,
+        age: route.age,
+        route: &route.name,
+        rule: rule.index,
+        position: matched.index,
+    }
+}
+
+fn host(graph: &Graph, hostname: Option<&str>, routes: &[usize]) -> HostPlan {
+    let mut positions = BTreeMap::new();
+    let mut rules = Vec::new();
+    for route in routes.iter().map(|r| &graph.routes[*r]) {
+        for rule in &route.rules {
+            positions.insert((route.name.as_str(), rule.index), rules.len());
+            rules.push(rule_plan(&route.name, rule));
+        }
+    }
+    let entries = entries(graph, routes).into_iter();
+    let matches = entries
+        .map(|entry| MatchPlan { rule: positions[&(entry.route.name.as_str(), entry.rule.index)], ..entry.plan });
+    HostPlan { hostname: hostname.map(str::to_ascii_lowercase), matches: matches.collect(), rules }
+}

@@ -1,0 +1,90 @@
+//! Matches that can never be reached, because another rule's match takes all that they take and comes first.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{
+    api::ObjectKey,
+    finding::Finding,
+    graph::{Graph, Input, problem::warning},
+};
+
+use super::{
+    MatchPlan, PathPlan, ValuePlan,
+    lower::{Entry, entries, hosts, sockets},
+};
+
+/// Expressions that take every path.
+const EVERY_PATH: &[&str] = &[".*", "^.*", ".*$", "^.*$", "/.*", "^/.*", "/.*$", "^/.*$", ".+", "^.+$"];
+
+/// A match: route, rule and position.
+type Place<'g> = (&'g ObjectKey, usize, usize);
+
+/// One warning for each match that is taken whole at every listener and for every hostname that it has.
+pub fn shadowed(graph: &Graph, input: &Input) -> Vec<Finding> {
+    // How often each match stands somewhere, and how often in vain; with the first that takes it.
+    let mut places: BTreeMap<Place, (usize, usize, Option<Place>)> = BTreeMap::new();
+    let mut done: HashMap<Vec<usize>, Vec<(Place, Option<Place>)>> = HashMap::new();
+    let mut listeners: Vec<(usize, usize)> = sockets(graph).into_values().flatten().collect();
+    listeners.sort_unstable();
+    listeners.dedup();
+    for (g, l) in listeners {
+        for routes in hosts(graph, g, l).into_values() {
+            let verdicts = done.entry(routes).or_insert_with_key(|routes| verdicts(&entries(graph, routes)));
+            for (place, taker) in verdicts {
+                let (count, vain, first) = places.entry(*place).or_default();
+                *count += 1;
+                *vain += usize::from(taker.is_some());
+                *first = first.or(*taker);
+            }
+        }
+    }
+    let unreachable = places.into_iter().filter(|(_, (count, vain, _))| count == vain);
+    unreachable.filter_map(|(place, (_, _, taker))| finding(input, place, taker?)).collect()
+}
+
+fn place<'g>(entry: &Entry<'g>) -> Place<'g> {
+    (&entry.route.key, entry.rule.index, entry.matched.index)
+}
+
+/// For each match who takes it whole, if anybody. Whoever comes first and takes as much has, by the order of precedence,
+/// either the same conditions or an expression for every path.
+fn verdicts<'g>(entries: &[Entry<'g>]) -> Vec<(Place<'g>, Option<Place<'g>>)> {
+    let mut same: HashMap<(&PathPlan, Option<&str>, Vec<&ValuePlan>, Vec<&ValuePlan>), Place> = HashMap::new();
+    let mut every: Vec<&Entry> = Vec::new();
+    let mut verdicts = Vec::new();
+    for entry in entries {
+        let plan = &entry.plan;
+        let key = (&plan.path, plan.method.as_deref(), sorted(&plan.headers), sorted(&plan.query));
+        let wide = every.iter().find(|other| covers(&other.plan, plan)).map(|other| place(other));
+        let taker = same.get(&key).copied().or(wide).filter(|_| !entry.matched.loosened);
+        let own_rule = |other: &Place| (other.0, other.1) == (&entry.route.key, entry.rule.index);
+        verdicts.push((place(entry), taker.filter(|other| !own_rule(other))));
+        if matches!(&plan.path, PathPlan::Regex(expression) if EVERY_PATH.contains(&expression.as_str())) {
+            every.push(entry);
+        }
+        same.entry(key).or_insert(place(entry));
+    }
+    verdicts
+}
+
+fn sorted(values: &[ValuePlan]) -> Vec<&ValuePlan> {
+    let mut values: Vec<&ValuePlan> = values.iter().collect();
+    values.sort();
+    values
+}
+
+/// `wide` takes every path; does it ask for nothing that `narrow` does not ask for?
+fn covers(wide: &MatchPlan, narrow: &MatchPlan) -> bool {
+    let within = |wide: &[ValuePlan], narrow: &[ValuePlan]| wide.iter().all(|value| narrow.contains(value));
+    (wide.method.is_none() || wide.method == narrow.method)
+        && within(&wide.headers, &narrow.headers)
+        && within(&wide.query, &narrow.query)
+}
+
+fn finding(input: &Input, (route, rule, position): Place, taker: Place) -> Option<Finding> {
+    let object = input.object(route)?;
+    let field = format!("spec.rules[{rule}].matches[{position}]");
+    let message = format!("never reached: rule {} of {} takes the same requests and comes first", taker.1, taker.0);
+    let remedy = "remove one of the two, or make this match more specific";
+    Some(warning(object, &field, "Unreachable", message, remedy))
+}
