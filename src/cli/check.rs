@@ -1,27 +1,30 @@
 //! `gapi check`: what the daemon would say about manifests, with file, line and column.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    fs,
+    collections::BTreeMap,
     io::{IsTerminal, Read, Write},
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    net::Ipv4Addr,
+    path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use annotate_snippets::Renderer;
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::source_line;
 use crate::{
-    api::ObjectKey,
+    api::{Kind, ObjectKey},
     finding::{Finding, Origin, Severity},
+    graph::{self, Addresses, LastGood},
     manifest::{
         Ignored, Object,
         parse::parse_file,
         span::{Bounds, decode},
+        tree::{Content, Tree},
     },
 };
 
@@ -48,10 +51,10 @@ pub enum CheckOutput {
     Json,
 }
 
-/// A file as it was read, or why it could not be.
+/// A file as it was read.
 pub struct CheckFile {
     pub name: String,
-    pub bytes: Result<Vec<u8>, String>,
+    pub bytes: Arc<[u8]>,
 }
 
 /// What all files together say.
@@ -62,7 +65,7 @@ pub struct CheckReport {
     /// In the order of files and lines.
     pub findings: Vec<Finding>,
     /// What was admitted, each object once: the input of *resolve*.
-    pub objects: Vec<Object>,
+    pub objects: Vec<Arc<Object>>,
     pub ignored: Vec<Ignored>,
 }
 
@@ -71,8 +74,8 @@ pub struct CheckReport {
 /// # Errors
 /// Standard output cannot be written.
 pub fn run(flags: CheckFlags) -> anyhow::Result<ExitCode> {
-    let files = collect(&flags.paths);
-    let report = check(&files);
+    let (files, unread) = collect(&flags.paths);
+    let report = check(&files, unread);
     let text = match flags.output {
         CheckOutput::Json => report.json(),
         CheckOutput::Text => report.text(&files, std::io::stdout().is_terminal()),
@@ -82,22 +85,24 @@ pub fn run(flags: CheckFlags) -> anyhow::Result<ExitCode> {
     Ok(if report.findings.iter().any(fails) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Parses `files`; an object that stands twice is an error at its second place.
-pub fn check(files: &[CheckFile]) -> CheckReport {
-    let mut report = CheckReport::default();
+/// Parses and resolves `files`; an object that stands twice is an error at its second place.
+///
+/// Addresses are not judged, since those are the daemon's: any that a Gateway asks for is taken for one of the machine's.
+pub fn check(files: &[CheckFile], unread: Vec<Finding>) -> CheckReport {
+    let mut report = CheckReport { findings: unread, ..CheckReport::default() };
     let mut first: BTreeMap<ObjectKey, Origin> = BTreeMap::new();
     for file in files {
-        match &file.bytes {
-            Ok(bytes) => report.add(&file.name, bytes, &mut first),
-            Err(message) => report.unreadable(&file.name, message),
-        }
+        report.add(file, &mut first);
     }
+    report.objects.sort_by(|a, b| a.key.cmp(&b.key));
+    report.resolve();
+    report.findings.sort_by(|a, b| (&a.origin, &a.field, &a.reason).cmp(&(&b.origin, &b.field, &b.reason)));
     report
 }
 
 impl CheckReport {
-    fn add(&mut self, name: &str, bytes: &[u8], first: &mut BTreeMap<ObjectKey, Origin>) {
-        let parsed = parse_file(name, bytes, &Bounds::default());
+    fn add(&mut self, file: &CheckFile, first: &mut BTreeMap<ObjectKey, Origin>) {
+        let parsed = parse_file(&file.name, &file.bytes, &Bounds::default());
         self.documents += parsed.documents;
         self.rejected += parsed.rejected;
         self.findings.extend(parsed.findings);
@@ -107,10 +112,27 @@ impl CheckReport {
                 Some(origin) => self.repeated(&object, origin),
                 None => {
                     first.insert(object.key.clone(), object.origin.clone());
-                    self.objects.push(object);
+                    self.objects.push(Arc::new(object));
                 }
             }
         }
+    }
+
+    fn resolve(&mut self) {
+        let asked = self.objects.iter().filter(|object| object.kind == Kind::Gateway).flat_map(|gateway| {
+            let addresses = gateway.value.pointer("/spec/addresses").and_then(Value::as_array);
+            addresses.into_iter().flatten().filter_map(|address| address.get("value")?.as_str()?.parse().ok())
+        });
+        let mut addresses = Addresses { bind: vec![Ipv4Addr::UNSPECIFIED.into()], ..Addresses::default() };
+        addresses.advertised = asked.collect();
+        addresses.advertised.push(Ipv4Addr::LOCALHOST.into());
+        let graph = graph::resolve(&graph::Input {
+            objects: &self.objects,
+            addresses: &addresses,
+            last_good: &LastGood::default(),
+            now: Timestamp::now(),
+        });
+        self.findings.extend(graph.findings);
     }
 
     fn repeated(&mut self, object: &Object, first: &Origin) {
@@ -126,18 +148,6 @@ impl CheckReport {
         });
     }
 
-    fn unreadable(&mut self, name: &str, message: &str) {
-        self.findings.push(Finding {
-            severity: Severity::Error,
-            origin: Some(Origin { file: name.into(), line: 0, column: 0 }),
-            object: None,
-            field: String::new(),
-            reason: "Unreadable".to_owned(),
-            message: message.to_owned(),
-            remedy: String::new(),
-        });
-    }
-
     /// `{"documents", "rejected", "findings"}` as one line.
     pub fn json(&self) -> String {
         let findings: Vec<Value> = self.findings.iter().map(|finding| json!(FindingRow::of(finding))).collect();
@@ -149,14 +159,16 @@ impl CheckReport {
     pub fn text(&self, files: &[CheckFile], styled: bool) -> String {
         let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
         let mut text = String::new();
+        let mut add = |finding: &Finding, lines: &[&str]| {
+            text.push_str(&source_line::render(finding, lines, &renderer));
+            text.push_str("\n\n");
+        };
+        let of_files = |finding: &&Finding| files.iter().any(|file| is_of(finding, &file.name));
+        self.findings.iter().filter(|finding| !of_files(finding)).for_each(|finding| add(finding, &[]));
         for file in files {
-            let findings = self.findings.iter().filter(|finding| is_of(finding, &file.name));
-            let decoded = file.bytes.as_ref().ok().and_then(|bytes| decode(bytes).ok());
+            let decoded = decode(&file.bytes).ok();
             let lines: Vec<&str> = decoded.as_deref().unwrap_or_default().lines().collect();
-            for finding in findings {
-                text.push_str(&source_line::render(finding, &lines, &renderer));
-                text.push_str("\n\n");
-            }
+            self.findings.iter().filter(|finding| is_of(finding, &file.name)).for_each(|finding| add(finding, &lines));
         }
         for ignored in &self.ignored {
             let Ignored { origin, api_version, kind, name, reason } = ignored;
@@ -216,60 +228,38 @@ impl<'a> FindingRow<'a> {
     }
 }
 
-/// The files that `paths` mean, each once: a file as named, a directory with all manifests below it, in order.
-pub fn collect(paths: &[PathBuf]) -> Vec<CheckFile> {
-    let mut files = Vec::new();
-    let mut seen = HashSet::new();
-    for path in paths {
-        if path.as_os_str() == "-" {
-            let mut bytes = Vec::new();
-            let read = std::io::stdin().lock().read_to_end(&mut bytes);
-            files.push(CheckFile {
-                name: "-".to_owned(),
-                bytes: read.map(|_| bytes).map_err(|error| error.to_string()),
-            });
-        } else {
-            visit(path, &mut seen, &mut files);
+/// The files that `paths` mean, each once: a file as named, a directory with all manifests below it, in order; and what
+/// could not be read.
+pub fn collect(paths: &[PathBuf]) -> (Vec<CheckFile>, Vec<Finding>) {
+    let (standard, paths): (Vec<PathBuf>, Vec<PathBuf>) =
+        paths.iter().cloned().partition(|path| path.as_os_str() == "-");
+    let bounds = Bounds::default();
+    let tree = Tree::of_paths(&paths, bounds.bytes as u64);
+    let mut files: Vec<CheckFile> = Vec::new();
+    let mut findings = tree.findings;
+    for (name, file) in tree.files {
+        if let Content::Bytes(bytes) = file.content {
+            files.push(CheckFile { name, bytes });
         }
     }
-    files
+    if !standard.is_empty() {
+        let mut bytes = Vec::new();
+        match std::io::stdin().lock().take(bounds.bytes as u64 + 1).read_to_end(&mut bytes) {
+            Ok(_) => files.push(CheckFile { name: "-".to_owned(), bytes: bytes.into() }),
+            Err(error) => findings.push(unreadable("-", &error.to_string())),
+        }
+    }
+    (files, findings)
 }
 
-fn visit(path: &Path, seen: &mut HashSet<(u64, u64)>, files: &mut Vec<CheckFile>) {
-    let mut failed = |message: String| {
-        files.push(CheckFile { name: path.display().to_string(), bytes: Err(message) });
-    };
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) => return failed(format!("cannot be read: {error}")),
-    };
-    if !seen.insert((metadata.dev(), metadata.ino())) {
-        return;
+fn unreadable(name: &str, message: &str) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        origin: Some(Origin { file: name.into(), line: 0, column: 0 }),
+        object: None,
+        field: String::new(),
+        reason: "Unreadable".to_owned(),
+        message: message.to_owned(),
+        remedy: String::new(),
     }
-    if metadata.is_dir() {
-        match entries(path) {
-            Ok(entries) => entries.iter().for_each(|entry| visit(entry, seen, files)),
-            Err(error) => failed(format!("cannot be listed: {error}")),
-        }
-    } else if metadata.is_file() {
-        let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"));
-        files.push(CheckFile { name: path.display().to_string(), bytes });
-    } else {
-        failed("is neither a file nor a directory".to_owned());
-    }
-}
-
-/// Directories and manifests in a directory, by name; hidden names and other endings are passed over.
-fn entries(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let manifest = [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending));
-        if !name.starts_with('.') && (manifest || path.is_dir()) {
-            entries.push(path);
-        }
-    }
-    entries.sort();
-    Ok(entries)
 }

@@ -15,8 +15,8 @@ pub mod quantity;
 pub mod reload;
 pub mod run;
 pub mod source;
-pub mod status;
 pub mod source_line;
+pub mod status;
 pub mod table;
 pub mod target;
 
