@@ -273,7 +273,7 @@ fn two_documents_for_one_object() {
 fn an_unreadable_file() {
     let stage = Stage::from(unprivileged());
     let path = stage.gapi.config().join(ROUTE);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("the file is ours");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("the file is ours");
     stage.complains(&[ROUTE, "ermission"]);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("the file is ours");
     stage.is_content();

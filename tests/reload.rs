@@ -84,14 +84,12 @@ impl Traffic {
     }
 
     /// A client that runs until the end. `ask` sends one request and says what went wrong.
-    fn add<S: 'static>(
+    fn add<S: Send + 'static>(
         &mut self,
         name: &'static str,
         mut state: S,
         mut ask: impl FnMut(&mut S) -> Result<(), String> + Send + 'static,
-    ) where
-        S: Send,
-    {
+    ) {
         let (stopped, served) = (self.stopped.clone(), self.served.clone());
         let (edit, failures) = (self.edit.clone(), self.failures.clone());
         self.threads.push(thread::spawn(move || {
@@ -251,7 +249,7 @@ impl Editor<'_> {
             || found("/new") == Some(200) && found("/old") == Some(404),
         );
         // Every other one stays, so that the configuration grows.
-        if turn % 2 == 0 {
+        if turn.is_multiple_of(2) {
             self.edit("it goes", false, |gapi| gapi.take(&place), || found("/new") == Some(404));
         }
     }
