@@ -8,6 +8,7 @@ pub mod feature;
 pub mod generated;
 pub mod merge;
 pub mod report;
+pub mod write;
 pub mod yaml;
 
 pub use report::{Published, ReportInput, StatusDocument, report};

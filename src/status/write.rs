@@ -2,7 +2,7 @@
 //! when different, removed with the object.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -49,26 +49,27 @@ impl StatusFiles {
     ///
     /// # Errors
     /// The first that the file system gave; the next call tries again.
-    pub fn write(&mut self, documents: &BTreeMap<PathBuf, Value>) -> io::Result<()> {
+    pub fn write<'a>(&mut self, documents: impl Iterator<Item = (PathBuf, &'a Value)>) -> io::Result<()> {
         let mut first_error = Ok(());
+        let mut wanted = HashSet::new();
         for (path, document) in documents {
-            if self.written.get(path) == Some(document) {
-                continue;
-            }
-            match replace(&self.directory.join(path), to_yaml(document).as_bytes()) {
-                Ok(()) => {
-                    self.written.insert(path.clone(), document.clone());
+            if self.written.get(&path) != Some(document) {
+                match replace(&self.directory.join(&path), to_yaml(document).as_bytes()) {
+                    Ok(()) => {
+                        self.written.insert(path.clone(), document.clone());
+                    }
+                    Err(error) => first_error = first_error.and(Err(error)),
                 }
-                Err(error) => first_error = first_error.and(Err(error)),
             }
+            wanted.insert(path);
         }
-        let gone: Vec<_> = self.written.keys().filter(|path| !documents.contains_key(*path)).cloned().collect();
+        let gone: Vec<_> = self.written.keys().filter(|path| !wanted.contains(*path)).cloned().collect();
         for path in gone {
             first_error = first_error.and(self.remove(&self.directory.join(&path)));
             self.written.remove(&path);
         }
         for path in std::mem::take(&mut self.left) {
-            if path.strip_prefix(&self.directory).is_ok_and(|below| !documents.contains_key(below)) {
+            if path.strip_prefix(&self.directory).is_ok_and(|below| !wanted.contains(below)) {
                 first_error = first_error.and(self.remove(&path));
             }
         }
@@ -119,10 +120,10 @@ mod tests {
         fs::create_dir_all(directory.path().join("old/gateways")).unwrap();
         fs::write(directory.path().join("old/gateways/gone.yaml"), "x").unwrap();
         let mut files = StatusFiles::open(directory.path()).unwrap();
-        files.write(&BTreeMap::from([(path.clone(), json!({"kind": "Gateway"}))])).unwrap();
+        files.write([(path.clone(), &json!({"kind": "Gateway"}))].into_iter()).unwrap();
         assert!(fs::read_to_string(directory.path().join(&path)).unwrap().contains("kind: Gateway"));
         assert!(!directory.path().join("old").exists());
-        files.write(&BTreeMap::new()).unwrap();
+        files.write(std::iter::empty()).unwrap();
         assert!(!directory.path().join("echo").exists());
     }
 }
