@@ -30,8 +30,8 @@ pub struct View {
     /// When the daemon started, RFC 3339.
     pub started: String,
     pub config_dir: String,
-    /// The traffic path: `user space`, later which kernel path and why.
-    pub path: String,
+    /// `user space`; later which kernel path, and why.
+    pub traffic_path: String,
     /// Generation of the snapshot in force; 0 before the first publish.
     pub generation: u64,
     /// When the last pass ended, RFC 3339.
@@ -58,7 +58,7 @@ pub struct SocketView {
     pub address: SocketAddr,
     /// `HTTP` or `HTTPS`.
     pub protocol: String,
-    /// Why it is not bound, with the process that has it where that is known; none when it is bound.
+    /// Why it is not bound, with the process that has it where that is known; none when it is bound. Also a finding.
     pub problem: Option<String>,
 }
 
@@ -142,6 +142,9 @@ pub struct Description {
     pub related: Vec<Arc<Value>>,
     /// The findings that name the object.
     pub findings: Vec<Finding>,
+    /// True when status files are all that is known: what has no status of ours is missing in `related`.
+    #[serde(default)]
+    pub partial: bool,
 }
 
 impl View {
@@ -219,7 +222,7 @@ impl View {
             ObjectKey::new(kind.names().name, text(&object, "/metadata/namespace"), text(&object, "/metadata/name"))
         });
         let findings = self.findings.iter().filter(|finding| finding.object == key && key.is_some()).cloned().collect();
-        Description { object, related, findings }
+        Description { object, related, findings, partial: false }
     }
 }
 

@@ -293,8 +293,8 @@ fn answers() {
             }
         }
         wrong.extend(stage.bystanders(index));
-        let dropped =
-            met.is_none_or(|outcome| outcome.starts_with("502") || outcome.contains("cut") || outcome.contains("drop"));
+        let dropped = met
+            .is_some_and(|outcome| outcome.starts_with("502") || outcome.contains("cut") || outcome.contains("drop"));
         if let (true, Some(used)) = (dropped, used)
             && stage.backend.connections()[used].messages.last().is_some_and(|last| !last.target().starts_with(CASE))
         {

@@ -181,21 +181,22 @@ impl<'a> Printer<'a> {
         let text = match self.flags.output {
             None | Some(Output::Wide) => self.table(objects),
             Some(Output::Name) => objects.iter().map(|object| full_name(object) + "\n").collect(),
-            Some(Output::Yaml) => self.document(objects).map(|document| to_yaml(&document)).unwrap_or_default(),
-            Some(Output::Json) => self.document(objects).map(|document| json_text(&document)).unwrap_or_default(),
+            Some(Output::Yaml) => self.documents(objects).iter().map(to_yaml).collect::<Vec<_>>().join("---\n"),
+            Some(Output::Json) => self.documents(objects).iter().map(json_text).collect(),
         };
         print(&text)
     }
 
-    /// One document for all; none where a named object is missing.
-    fn document(&self, objects: &[Arc<Value>]) -> Option<Value> {
-        let mut document = match (self.single && !self.flags.watch, objects) {
-            (true, []) => return None,
-            (true, [object]) => Value::clone(object),
-            _ => json!({ "apiVersion": "v1", "items": objects, "kind": "List", "metadata": { "resourceVersion": "" } }),
+    /// One document for all of them; one for each where only one was asked for, or while watching.
+    fn documents(&self, objects: &[Arc<Value>]) -> Vec<Value> {
+        let mut documents: Vec<Value> = match self.single || self.flags.watch {
+            true => objects.iter().map(|object| Value::clone(object)).collect(),
+            false => vec![
+                json!({ "apiVersion": "v1", "items": objects, "kind": "List", "metadata": { "resourceVersion": "" } }),
+            ],
         };
-        document.sort_all_objects();
-        Some(document)
+        documents.iter_mut().for_each(Value::sort_all_objects);
+        documents
     }
 
     /// A table for each kind, a blank line between.
@@ -263,10 +264,13 @@ impl<'a> Printer<'a> {
 
     /// Rows under the heading that is already there; documents one after another.
     fn print_changes(&mut self, news: &[Arc<Value>]) -> Result<(), Failure> {
-        if !matches!(self.flags.output, None | Some(Output::Wide)) {
-            let separator = if self.flags.output == Some(Output::Yaml) { "---\n" } else { "" };
-            print(separator)?;
-            return self.print(news);
+        match self.flags.output {
+            None | Some(Output::Wide) => {}
+            Some(Output::Yaml) => {
+                print("---\n")?;
+                return self.print(news);
+            }
+            Some(_) => return self.print(news),
         }
         for object in news {
             let Some(kind) = kind_of(object) else { continue };

@@ -28,10 +28,14 @@ pub fn run(flags: &RuntimeDir) -> Result<ExitCode, Failure> {
 }
 
 /// `error: HTTPRoute a/b: …`.
-pub fn finding_line(finding: &Finding) -> String {
+fn finding_line(finding: &Finding) -> String {
     let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
-    let text: String = finding.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("{severity}: {text}\n")
+    format!("{severity}: {}\n", finding_text(finding))
+}
+
+/// A finding on one line that cannot drive the terminal.
+pub fn finding_text(finding: &Finding) -> String {
+    finding.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// `no errors, 2 warnings`.

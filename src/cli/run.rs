@@ -271,6 +271,8 @@ mod tests {
         assert_eq!((shown.value.as_str(), shown.source.as_str()), ("60KiB", "default"));
         let shown = options.in_force.iter().find(|setting| setting.name == "head-timeout").expect("is a flag");
         assert_eq!(shown.value, "10s");
+        let shown = options.in_force.iter().find(|setting| setting.name == "keep-repeated-slashes").expect("is a flag");
+        assert_eq!(shown.value, "false");
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Source {
             _ => &KINDS_WITH_FILES,
         };
         let objects = kinds.iter().flat_map(|kind| read_objects(&self.status_dir(), *kind)).collect();
-        Ok(View { objects, ..View::default() }.answer(request))
+        Ok(partial(View { objects, ..View::default() }.answer(request)))
     }
 
     fn status_dir(&self) -> PathBuf {
@@ -83,6 +83,17 @@ impl Source {
         eprintln!("gapi: {error}; showing status files, which may be older than what is on disk");
         self.daemon = false;
         Ok(())
+    }
+}
+
+/// An answer that says of itself that it was put together from status files.
+fn partial(answer: Answer) -> Answer {
+    match answer {
+        Answer::Describe { mut descriptions } => {
+            descriptions.iter_mut().for_each(|description| description.partial = true);
+            Answer::Describe { descriptions }
+        }
+        other => other,
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     age::{age, span},
     get::json_text,
     print,
-    reload::{finding_line, tally},
+    reload::{finding_text, tally},
     source::ask_daemon,
     table::Table,
 };
@@ -61,7 +61,7 @@ fn page(view: &View, wide: bool, now: Timestamp) -> String {
     page += &certificates(view, now);
     for (heading, severity) in [("Errors", Severity::Error), ("Warnings", Severity::Warning)] {
         let findings = view.findings.iter().filter(|finding| finding.severity == severity);
-        let lines: String = findings.map(|finding| format!("  {}", finding_line(finding))).collect();
+        let lines: String = findings.map(|finding| format!("  {}\n", finding_text(finding))).collect();
         page += &section(heading, lines);
     }
     page += &section("Ignored", ignored(view));
@@ -89,7 +89,7 @@ fn head(view: &View, now: Timestamp) -> String {
     let mut field = |name: &str, value: String| head += &format!("{:<15}{value}\n", format!("{name}:"));
     field("Process", format!("{}, for {}", view.pid, age(&view.started, now)));
     field("Configuration", format!("{}, {pass}, generation {}", view.config_dir, view.generation));
-    field("Traffic path", view.path.clone());
+    field("Traffic path", view.traffic_path.clone());
     let counts = &view.counts;
     let programmed = [("gateways", counts.gateways), ("listeners", counts.listeners), ("routes", counts.routes)];
     field("Programmed", programmed.map(|(name, count)| part(name, count)).join(", "));

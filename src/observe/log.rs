@@ -8,6 +8,7 @@ use tracing::{
 };
 use tracing_subscriber::{
     EnvFilter,
+    filter::LevelFilter,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
 };
@@ -35,6 +36,11 @@ pub fn check(level: &str) -> Result<(), String> {
 }
 
 fn filter(level: &str) -> Result<EnvFilter, String> {
+    // EnvFilter takes a word that is no level for the name of a target, and would leave out all the others.
+    let is_level = |word: &&str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = level.split(',').find(|word| !word.contains('=') && !is_level(word)) {
+        return Err(format!("{word:?} is no level; levels are error, warn, info, debug, trace and off"));
+    }
     EnvFilter::builder().parse(level).map_err(|error| error.to_string())
 }
 
@@ -182,5 +188,7 @@ mod tests {
     fn levels_are_checked() {
         assert!(check("info,gapi::publish=debug").is_ok());
         assert!(check("gapi=loud").is_err());
+        assert!(check("loud").is_err_and(|message| message.contains("warn")));
+        assert!(check("").is_err());
     }
 }

@@ -15,7 +15,8 @@ import pathlib
 import random
 import sys
 
-META = {"name": "a", "namespace": "default", "labels": {"app": "x"}, "annotations": {"note": "y"}}
+META = {"name": "a", "namespace": "default", "labels": {"app": "x"}, "annotations": {"note": "y"}, "generation": 1,
+        "finalizers": ["example.com/f"]}
 REFERENCE = {
     "kind": "Pod", "namespace": "default", "name": "p", "uid": "u", "apiVersion": "v1", "resourceVersion": "7",
     "fieldPath": "spec",

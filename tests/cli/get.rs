@@ -1,5 +1,10 @@
 //! `gapi get`: columns, formats, scopes, what is not there.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -159,6 +164,8 @@ fn without_a_daemon_status_files_answer() {
     assert_eq!(ran.err.matches("showing status files").count(), 1, "{}", ran.err);
     let ran = dir.gapi("describe gateway platform -n infrastructure");
     assert!(ran.out.contains("HTTPRoute echo/echo-1 at listener http: accepted, but"), "{}", ran.out);
+    let ran = dir.gapi("describe httproute echo-1 -n echo");
+    assert!(ran.out.contains("not accepted, NotAllowedByListeners") && !ran.out.contains("Backends:"), "{}", ran.out);
     assert_eq!(dir.gapi("get gateway other -n infrastructure").code, 1);
     let ran = dir.gapi("get secrets -A");
     assert_eq!((ran.code, ran.out.as_str()), (3, ""));
@@ -174,4 +181,31 @@ fn a_broken_status_file_hides_no_other() {
     let ran = dir.gapi("get gateways -A -o name");
     assert_eq!((ran.code, ran.out.as_str()), (0, "gateway.gateway.networking.k8s.io/platform\n"));
     assert!(ran.err.contains("broken.yaml"), "{}", ran.err);
+}
+
+#[test]
+fn watching_prints_what_changes() {
+    let dir = RuntimeDir::new();
+    dir.write_status("infrastructure", "gateways", &gateway());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_gapi"))
+        .args(["get", "gateways", "-A", "--watch"])
+        .env("GAPI_RUNTIME_DIR", dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program runs");
+    let mut output = BufReader::new(child.stdout.take().expect("is piped")).lines();
+    let mut next = || lines(&output.next().expect("goes on").expect("text")).remove(0);
+    let age = age();
+    assert_eq!(next(), "NAMESPACE NAME CLASS ADDRESS PROGRAMMED AGE");
+    assert_eq!(next(), format!("infrastructure platform gapi 192.0.2.1 True {age}"));
+    let mut changed = gateway();
+    changed["status"]["addresses"][0]["value"] = "192.0.2.2".into();
+    dir.write_status("infrastructure", "gateways", &changed);
+    assert_eq!(next(), format!("infrastructure platform gapi 192.0.2.2 True {age}"));
+    changed["metadata"]["name"] = "second".into();
+    dir.write_status("infrastructure", "gateways", &changed);
+    assert_eq!(next(), format!("infrastructure second gapi 192.0.2.2 True {age}"));
+    child.kill().expect("still watches");
+    child.wait().expect("ends");
 }

@@ -192,3 +192,14 @@ fn wrong_usage_is_exit_code_2() {
         assert!(ran.code == 0 && ran.out.contains("gapi"), "{words}: {ran:?}");
     }
 }
+
+#[test]
+fn variables_stand_for_flags() {
+    for (name, value) in
+        [("GAPI_HEAD_TIMEOUT", "10"), ("GAPI_KEEP_REPEATED_SLASHES", "perhaps"), ("GAPI_MAX_NODES", "many")]
+    {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_gapi")).arg("run").env(name, value).output();
+        let ran = Ran::from(output.expect("the program runs"));
+        assert!(ran.code == 2 && ran.err.contains(&format!("'{value}'")), "{name}: {ran:?}");
+    }
+}

@@ -56,7 +56,9 @@ impl RuntimeDir {
         let folder = self.0.join("status").join(folder).join(plural);
         std::fs::create_dir_all(&folder).expect("temporary directory");
         let name = object["metadata"]["name"].as_str().expect("objects have names");
-        std::fs::write(folder.join(format!("{name}.yaml")), to_yaml(object)).expect("temporary file");
+        let (aside, file) = (folder.join(".new"), folder.join(format!("{name}.yaml")));
+        std::fs::write(&aside, to_yaml(object)).expect("temporary file");
+        std::fs::rename(aside, file).expect("temporary file");
     }
 
     pub fn path(&self) -> &Path {
@@ -178,7 +180,7 @@ pub fn view() -> View {
         pid: 4242,
         started: CREATED.into(),
         config_dir: "/etc/gapi".into(),
-        path: "user space".into(),
+        traffic_path: "user space".into(),
         generation: 7,
         last_pass: Some(CREATED.into()),
         objects: objects.into_iter().map(Arc::new).collect(),

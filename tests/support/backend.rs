@@ -95,6 +95,7 @@ impl Backend {
             connection.bytes.clear();
             connection.messages.clear();
             connection.fault = None;
+            connection.unfinished = 0;
         }
     }
 }

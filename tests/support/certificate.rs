@@ -13,6 +13,7 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 pub struct Pair {
     pub certificate: String,
     pub key: String,
+    pub der: Vec<u8>,
 }
 
 impl Authority {
@@ -28,7 +29,7 @@ impl Authority {
         let key = KeyPair::generate().expect("keys can be made");
         let params = CertificateParams::new(names).expect("the test's names are valid");
         let certificate = params.signed_by(&key, &self.0).expect("the key fits");
-        Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+        Pair { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
     }
 
     /// A client that offers `protocols` by ALPN.

@@ -56,6 +56,8 @@ pub struct Client {
     socket: TcpStream,
     received: Vec<u8>,
     pub patience: Duration,
+    /// The server's own certificate (DER), over TLS.
+    pub certificate: Option<Vec<u8>>,
 }
 
 impl Client {
@@ -64,7 +66,7 @@ impl Client {
         let socket = TcpStream::connect_timeout(&address, Duration::from_secs(5)).map_err(refused)?;
         socket.set_nodelay(true).map_err(refused)?;
         let stream = Box::new(socket.try_clone().map_err(refused)?);
-        Ok(Client { stream, socket, received: Vec::new(), patience: Duration::from_secs(10) })
+        Ok(Client { stream, socket, received: Vec::new(), patience: Duration::from_secs(10), certificate: None })
     }
 
     /// The handshake is done when this returns.
@@ -78,6 +80,7 @@ impl Client {
         while tls.is_handshaking() {
             tls.complete_io(&mut socket).map_err(|error| refused(error.to_string()))?;
         }
+        client.certificate = tls.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
         client.stream = Box::new(StreamOwned::new(tls, socket));
         Ok(client)
     }

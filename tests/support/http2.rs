@@ -85,10 +85,28 @@ impl Outcome {
     }
 }
 
+/// A frame that came.
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+/// What comes next.
+pub enum Next {
+    Frame(Frame),
+    /// The connection ended.
+    Ended,
+    /// Nothing in time.
+    Silent,
+}
+
 /// A connection whose preface is sent.
 pub struct Connection {
     client: Client,
-    header_block: Vec<u8>,
+    /// The last stream that will be answered, once the peer said that it leaves (GOAWAY without an error).
+    pub last_stream: Option<u32>,
 }
 
 impl Connection {
@@ -100,15 +118,15 @@ impl Connection {
     pub fn over(mut client: Client) -> Result<Connection, NoAnswer> {
         const HEADER_TABLE_SIZE: [u8; 6] = [0, 1, 0, 0, 0, 0];
         client.send([PREFACE, &frame(SETTINGS, 0, 0, &HEADER_TABLE_SIZE)].concat());
-        let mut connection = Connection { client, header_block: Vec::new() };
+        let mut connection = Connection { client, last_stream: None };
         // The peer's settings come first; its acknowledgement of ours says that its encoder obeys.
         loop {
             match connection.next(Duration::from_secs(5)) {
-                Some(Some((SETTINGS, ACK, ..))) => return Ok(connection),
-                Some(Some((SETTINGS, ..))) => {
+                Next::Frame(Frame { kind: SETTINGS, flags: ACK, .. }) => return Ok(connection),
+                Next::Frame(Frame { kind: SETTINGS, .. }) => {
                     connection.client.send(frame(SETTINGS, ACK, 0, &[]));
                 }
-                Some(Some(_)) => {}
+                Next::Frame(_) => {}
                 _ => return Err(NoAnswer::Garbled("no SETTINGS".into())),
             }
         }
@@ -123,13 +141,14 @@ impl Connection {
         let mut status = None;
         let mut body = Vec::new();
         loop {
-            let (kind, flags, id, payload) = match self.next(limit) {
-                Some(Some(frame)) => frame,
-                Some(None) => return Outcome::Ended,
-                None => return Outcome::Silent,
+            let Frame { kind, flags, stream: id, payload } = match self.next(limit) {
+                Next::Frame(frame) => frame,
+                Next::Ended => return Outcome::Ended,
+                Next::Silent => return Outcome::Silent,
             };
             match kind {
                 GOAWAY if code(&payload, 4) != 0 => return Outcome::GoAway(code(&payload, 4)),
+                GOAWAY => self.last_stream = Some(code(&payload, 0) & 0x7fff_ffff),
                 SETTINGS if flags & ACK == 0 => {
                     self.send(frame(SETTINGS, ACK, 0, &[]));
                 }
@@ -141,7 +160,6 @@ impl Connection {
                 HEADERS => {
                     // Trailers have no status.
                     status = status_of(&payload).filter(|status| *status >= 200).or(status);
-                    self.header_block = payload;
                 }
                 DATA => body.extend(&payload),
                 _ => {}
@@ -156,31 +174,21 @@ impl Connection {
         }
     }
 
-    /// The next frame: kind, flags, stream and payload. Inner none: the connection ended. Outer none: silence.
-    pub fn next(&mut self, limit: Duration) -> Option<Option<(u8, u8, u32, Vec<u8>)>> {
+    pub fn next(&mut self, limit: Duration) -> Next {
         loop {
             let received = self.client.received();
             if let [a, b, c, kind, flags, d, e, f, g, ..] = *received {
                 let length = u32::from_be_bytes([0, a, b, c]) as usize;
                 let stream = u32::from_be_bytes([d & 0x7f, e, f, g]);
                 if received.len() >= 9 + length {
-                    let frame = self.client.take(9 + length);
-                    return Some(Some((kind, flags, stream, frame[9..].to_vec())));
+                    let payload = self.client.take(9 + length).split_off(9);
+                    return Next::Frame(Frame { kind, flags, stream, payload });
                 }
             }
-            match self.client.receive(limit)? {
-                0 => return Some(None),
-                _ => continue,
-            }
-        }
-    }
-
-    pub fn ends(&mut self, limit: Duration) -> bool {
-        loop {
-            match self.next(limit) {
-                Some(Some(_)) => {}
-                Some(None) => return true,
-                None => return false,
+            match self.client.receive(limit) {
+                None => return Next::Silent,
+                Some(0) => return Next::Ended,
+                Some(_) => {}
             }
         }
     }

@@ -18,6 +18,9 @@ pub(super) fn describe_service(page: &mut Page, description: &Description) {
         let column = columns(Kind::Service).iter().find(|column| column.header == header).expect("a column of Service");
         page.field(name, (column.cell)(service, row));
     }
+    if description.partial {
+        return;
+    }
     let ports = list(service, "/spec/ports").iter().map(|port| number(port, "/port"));
     let endpoints = ports.map(|port| format!("{port}   {}", endpoints_of(service, port, &description.related)));
     page.section("Endpoints", &endpoints.collect::<Vec<_>>());
@@ -105,7 +108,7 @@ pub(super) fn endpoints_of(service: &Value, port: u64, related: &[Arc<Value>]) -
         related.iter().filter(belongs).flat_map(|other| ready_endpoints(other, text(found, "/name"))).collect();
     ready.sort();
     ready.dedup();
-    if ready.is_empty() { "no ready endpoint: answers 503".to_owned() } else { ready.join(", ") }
+    if ready.is_empty() { "no ready endpoint".to_owned() } else { ready.join(", ") }
 }
 
 /// The ready endpoints of an EndpointSlice or Endpoints at the port of that name.

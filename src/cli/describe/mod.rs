@@ -204,9 +204,11 @@ fn conditions(object: &Value) -> &[Value] {
 
 /// What of `conditions` is not as it should be: `ResolvedRefs False (RefNotPermitted): message`.
 fn complaints(conditions: &[Value]) -> Vec<String> {
-    // The one condition whose good value is False.
+    // Conditions that tell of something bad when they are True.
     let is_bad = |condition: &&Value| match text(condition, "/type") {
-        "Conflicted" | "PartiallyInvalid" | "OverlappingTLSConfig" => text(condition, "/status") == "True",
+        "Conflicted" | "PartiallyInvalid" | "OverlappingTLSConfig" | "InsecureFrontendValidationMode" => {
+            text(condition, "/status") == "True"
+        }
         _ => text(condition, "/status") != "True",
     };
     conditions.iter().filter(is_bad).map(complaint).collect()

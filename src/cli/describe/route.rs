@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Page, complaints, conditions, core::endpoints_of, plain};
+use super::{Page, complaints, core::endpoints_of, plain};
 use crate::{
     api::Kind,
     cli::column::{accepted_condition, number},
@@ -17,8 +17,9 @@ pub(super) fn describe(page: &mut Page, description: &Description) {
     page.field_lines("Hostnames", &hostnames.map(str::to_owned).collect::<Vec<_>>());
     page.section("Parents", &parents(route));
     page.section("Rules", &rules(route));
-    page.section("Backends", &backends(route, &description.related));
-    page.conditions(conditions(route));
+    if !description.partial {
+        page.section("Backends", &backends(route, &description.related));
+    }
 }
 
 fn parents(route: &Value) -> Vec<String> {
@@ -79,6 +80,8 @@ fn rule_lines(index: usize, rule: &Value) -> Vec<String> {
     let mut lines = vec![format!("{index}{name}: {}", matches[0])];
     lines.extend(matches.iter().skip(1).map(|words| format!("   or {words}")));
     lines.extend(filter_words(rule).into_iter().map(|words| format!("   {words}")));
+    let policies = ["timeouts", "retry"].into_iter().filter_map(|name| Some((name, rule.get(name)?.as_object()?)));
+    lines.extend(policies.map(|(name, fields)| format!("   {name}{}", field_words(fields))));
     let backends: Vec<String> = list(rule, "/backendRefs").iter().map(backend_words).collect();
     if !backends.is_empty() {
         lines.push(format!("   to {}", backends.join(", ")));
@@ -108,11 +111,15 @@ fn value_words(what: &str, one: &Value) -> String {
 fn filter_words(rule: &Value) -> Vec<String> {
     let words = |filter: &Value| {
         let fields = filter.as_object().into_iter().flatten().filter(|(key, _)| *key != "type");
-        let fields = fields.flat_map(|(_, value)| value.as_object().into_iter().flatten());
-        let fields: String = fields.map(|(key, value)| format!(" {key}={}", plain(value))).collect();
+        let fields: String = fields.filter_map(|(_, value)| value.as_object()).map(field_words).collect();
         format!("{}{fields}", text(filter, "/type"))
     };
     list(rule, "/filters").iter().map(words).collect()
+}
+
+/// ` scheme=https statusCode=301`.
+fn field_words(fields: &Map<String, Value>) -> String {
+    fields.iter().map(|(key, value)| format!(" {key}={}", plain(value))).collect()
 }
 
 fn backend_words(backend: &Value) -> String {
@@ -135,7 +142,9 @@ fn backends(route: &Value, related: &[Arc<Value>]) -> Vec<String> {
             kind_of(other) == Some(Kind::Service)
                 && (text(other, "/metadata/namespace"), text(other, "/metadata/name")) == (namespace, name)
         };
+        let kind = backend.get("kind").and_then(Value::as_str).unwrap_or("Service");
         let endpoints = match related.iter().find(is_service) {
+            _ if kind != "Service" => format!("{kind} is a kind that cannot be a backend"),
             None => format!("there is no Service {namespace}/{name}"),
             Some(service) => endpoints_of(service, port, related),
         };

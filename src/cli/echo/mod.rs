@@ -34,10 +34,10 @@ mod websocket;
 #[derive(Args, Debug)]
 pub struct EchoFlags {
     /// Address to listen on, may be repeated
-    #[arg(long, env = "GAPI_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080", value_delimiter = ',')]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_delimiter = ',')]
     listen: Vec<SocketAddr>,
     /// What `environment.HOSTNAME` says [default: the machine's name]
-    #[arg(long, env = "GAPI_NAME", value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     name: Option<String>,
 }
 

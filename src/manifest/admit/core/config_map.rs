@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::entry;
+use super::{
+    document::{document, generation},
+    entry,
+};
 use crate::manifest::{
     admit::{Fields, Judge, Reason, metadata::NameRule},
     span::Node,
@@ -10,7 +13,8 @@ use crate::manifest::{
 
 /// Judges a ConfigMap.
 pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
-    judge.document(node, NameRule::Subdomain, |fields| {
+    generation(judge, node);
+    document(judge, node, NameRule::Subdomain, |fields| {
         fields.optional("immutable", Judge::boolean);
         fields.optional("data", entry::texts);
         fields.optional("binaryData", entry::bytes);

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     address,
+    document::document,
     form::{DOMAIN_NAME, LABEL, QUALIFIED_NAME, SUBDOMAIN},
     service_port::{PROTOCOLS, name},
     structure::{Rule, empty, int32, object_reference, objects, strings, texts},
@@ -24,7 +25,7 @@ const MAX_HINTS: usize = 8;
 
 /// Judges an EndpointSlice.
 pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
-    judge.document(node, NameRule::Subdomain, |fields| {
+    document(judge, node, NameRule::Subdomain, |fields| {
         fields.required("addressType", |judge, node| judge.choice(node, &["IPv4", "IPv6", "FQDN"]));
         let check = address_rule(fields.text("addressType"));
         fields.optional("endpoints", |judge, node| {

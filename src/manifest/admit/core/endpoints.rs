@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     address,
+    document::{document, generation},
     form::{QUALIFIED_NAME, SUBDOMAIN},
     service_port::{PROTOCOLS, name, named},
     structure::{choice_or, object_reference, objects, port},
@@ -15,7 +16,8 @@ use crate::manifest::{
 
 /// Judges an Endpoints object.
 pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
-    judge.document(node, NameRule::Subdomain, |fields| {
+    generation(judge, node);
+    document(judge, node, NameRule::Subdomain, |fields| {
         fields.optional("subsets", |judge, node| objects(judge, node, usize::MAX, subset));
     })
 }

@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod config_map;
+pub mod document;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod entry;

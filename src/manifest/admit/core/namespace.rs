@@ -2,25 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::structure::{condition, objects, strings, texts};
+use super::{
+    document::{document, finalizer, generation},
+    structure::{condition, objects, strings, texts},
+};
 use crate::manifest::{
-    admit::{
-        Judge, Reason,
-        metadata::{NameRule, qualified_name},
-        written,
-    },
+    admit::{Judge, metadata::NameRule},
     span::Node,
 };
 
 /// The label that every namespace has, with its name.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// The finalizers that need no domain.
-const FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
-
 /// Judges a Namespace; the stored form has its name as a label.
 pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let mut value = judge.document(node, NameRule::ClusterScopedLabel, |fields| {
+    generation(judge, node);
+    let mut value = document(judge, node, NameRule::ClusterScopedLabel, |fields| {
         fields.optional("spec", spec);
         fields.optional("status", status);
     })?;
@@ -38,14 +35,6 @@ fn spec(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, |fields| {
         fields.optional("finalizers", |judge, node| texts(judge, node, usize::MAX, finalizer));
     })
-}
-
-fn finalizer(judge: &mut Judge, node: &Node, text: &str) {
-    if !qualified_name(text) || !(text.contains('/') || FINALIZERS.contains(&text)) {
-        let message = format!("{} is not a finalizer name", written(node));
-        let remedy = format!("write a domain, '/' and a name, or one of: {}", FINALIZERS.join(", "));
-        judge.fault(Reason::InvalidValue, node.place, message, remedy);
-    }
 }
 
 fn status(judge: &mut Judge, node: &Node) -> Option<Value> {

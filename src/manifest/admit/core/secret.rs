@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::entry;
+use super::{
+    document::{document, generation},
+    entry,
+};
 use crate::{
     api::core::decode,
     manifest::{
@@ -18,7 +21,8 @@ const SERVICE_ACCOUNT: &str = "kubernetes.io/service-account.name";
 
 /// Judges a Secret. `stringData` is kept beside `data`, over which it lies; both count as one for the rules.
 pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
-    judge.document(node, NameRule::Subdomain, |fields| {
+    generation(judge, node);
+    document(judge, node, NameRule::Subdomain, |fields| {
         fields.optional("immutable", Judge::boolean);
         fields.optional("data", entry::bytes);
         fields.optional("stringData", entry::texts);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     address,
+    document::{document, generation},
     form::{EXTERNAL_NAME, QUALIFIED_NAME},
     service_address::{cluster_addresses, headless},
     service_port,
@@ -30,7 +31,8 @@ const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 
 /// Judges a Service.
 pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
-    judge.document(node, NameRule::Label, |fields| {
+    generation(judge, node);
+    document(judge, node, NameRule::Label, |fields| {
         always(fields, "spec", spec);
         fields.optional("status", status);
         topology(fields);

@@ -87,9 +87,7 @@ fn a_secret_has_its_bytes_from_both_fields() {
 
 #[test]
 fn what_a_secret_holds_is_in_no_message() {
-    for rest in
-        ["stringData: {a: 12345}", "data: {a: 12345}", "data: {a: '12345'}", "data: {a: [12345]}", "data: 12345"]
-    {
+    for rest in ["stringData: {a: 12345}", "data: {a: 12345}", "data: {a: '12345'}", "data: {a: [12345]}"] {
         let faults = faults(Kind::Secret, rest);
         assert_eq!(faults.len(), 1, "{rest}");
         assert!(!faults[0].contains("12345"), "{faults:?}");
