@@ -216,7 +216,9 @@ fn check(chain_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
     if chain.is_empty() {
         return Err("tls.crt holds no PEM certificate".into());
     }
-    if String::from_utf8_lossy(key_pem).contains("ENCRYPTED") {
+    // The two forms of PKCS #8 and of RFC 1421.
+    let key_text = String::from_utf8_lossy(key_pem);
+    if key_text.contains("BEGIN ENCRYPTED PRIVATE KEY") || key_text.contains("4,ENCRYPTED") {
         return Err("the key in tls.key is encrypted".into());
     }
     let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| "tls.key holds no PEM private key")?;

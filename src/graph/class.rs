@@ -7,11 +7,12 @@ use crate::{
         gateway_class::GatewayClassSpec,
     },
     finding::Finding,
+    manifest::Object,
 };
 
 use super::{
     index::Index,
-    problem::{self, Problem},
+    problem::{self, Problem, warning},
 };
 
 /// The release of the Gateway API that gapi implements.
@@ -33,6 +34,7 @@ pub fn resolve(index: &Index, findings: &mut Vec<Finding>) -> Vec<Class> {
     for object in index.all(Kind::GatewayClass) {
         let Ok(spec) = object.typed::<GatewayClassSpec>(Some("spec")) else { continue };
         if spec.controller_name != CONTROLLER_NAME {
+            findings.extend((&*object.key.name == DEFAULT_CLASS).then(|| taken(object, &spec)));
             continue;
         }
         let problem = spec.parameters_ref.map(|parameters| {
@@ -47,6 +49,12 @@ pub fn resolve(index: &Index, findings: &mut Vec<Finding>) -> Vec<Class> {
         classes.sort_by(|a, b| a.key.cmp(&b.key));
     }
     classes
+}
+
+/// Our own class's name in the hands of another controller: its Gateways are not served, which is hardly meant.
+fn taken(object: &Object, spec: &GatewayClassSpec) -> Finding {
+    let message = format!("this class belongs to controller {}, so its Gateways are not served", spec.controller_name);
+    warning(object, "spec.controllerName", "ClassTaken", message, format!("use {CONTROLLER_NAME}, or remove the class"))
 }
 
 fn class(key: ObjectKey, problem: Option<Problem>) -> Class {

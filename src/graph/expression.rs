@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use regex::{Regex, RegexBuilder};
 
 /// Bound on a compiled expression, in bytes: linear-time matching stays cheap, and a manifest cannot take the memory.
-pub const MAX_SIZE: usize = 1 << 20;
+pub const MAX_SIZE: usize = 256 << 10;
 
 /// The expression, made to match the whole value.
 ///

@@ -166,7 +166,7 @@ fn rank<'g>(route: &'g Route, rule: &Rule, matched: &Match, plan: &MatchPlan) ->
         path: match &plan.path {
             PathPlan::Exact(_) => PathRank::Exact,
             PathPlan::Regex(expression) => PathRank::Regex(Reverse(expression.chars().count())),
-            PathPlan::Prefix(prefix) => PathRank::Prefix(Reverse(prefix.chars().count())),
+            PathPlan::Prefix(prefix) => PathRank::Prefix(Reverse(length(prefix))),
         },
         method: Reverse(plan.method.is_some()),
         headers: Reverse(plan.headers.len()),
@@ -177,6 +177,17 @@ fn rank<'g>(route: &'g Route, rule: &Rule, matched: &Match, plan: &MatchPlan) ->
         rule: rule.index,
         position: matched.index,
     }
+}
+
+/// Characters of a path. An escaped unreserved character is one, as in the canonical form that requests are matched in
+/// (RFC 3986, section 6.2.2.2).
+fn length(path: &str) -> usize {
+    let unreserved = |escape: &[u8]| {
+        let code = std::str::from_utf8(escape).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        code.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    let escapes = path.as_bytes().windows(3).filter(|window| window[0] == b'%' && unreserved(&window[1..]));
+    path.chars().count() - 2 * escapes.count()
 }
 
 fn host(graph: &Graph, hostname: Option<&str>, routes: &[usize]) -> HostPlan {
@@ -192,4 +203,14 @@ fn host(graph: &Graph, hostname: Option<&str>, routes: &[usize]) -> HostPlan {
     let matches = entries
         .map(|entry| MatchPlan { rule: positions[&(entry.route.name.as_str(), entry.rule.index)], ..entry.plan });
     HostPlan { hostname: hostname.map(str::to_ascii_lowercase), matches: matches.collect(), rules }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn escaped_unreserved_characters_count_once() {
+        for (path, length) in [("/abc", 4), ("/%61bc", 4), ("/%7Eb", 3), ("/a%20b", 6), ("/%25", 4), ("", 0)] {
+            assert_eq!(super::length(path), length, "{path}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! *report*: what is written down for people and for the tools that read status.
 //!
-//! [`report`] makes the documents, purely; [`merge`] keeps in them what other controllers wrote and when things last
+//! [`report()`] makes the documents, purely; [`merge`] keeps in them what other controllers wrote and when things last
 //! changed.
 
 pub mod condition;
