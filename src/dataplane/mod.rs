@@ -1,16 +1,33 @@
 //! The data plane: bytes in, bytes out, by the snapshot in force. Knows no Gateway API type.
 //!
 //! The life of a request: [`socket`] accepts on each worker's own listening socket, [`tls`] picks a certificate by SNI,
-//! [`accept`] runs hyper on the connection, [`http`] is where a request ENTERs (checks of the head, canonical target,
+//! [`accept`] makes it a
+//! connection, [`serve`] runs hyper on it, [`http`] is where a request ENTERs (checks of the head, canonical target,
 //! choice of listener and rule), [`forward`] is where it LEAVEs to a backend over a connection of [`upstream`].
 //!
 //! Every worker is one thread with a single-threaded runtime. Nothing is shared between workers on the request path.
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
+pub mod accept;
+pub mod body;
+pub mod drain;
+pub mod frame;
+pub mod framing;
+pub mod holder;
+pub mod http;
+pub mod io;
+pub mod pulse;
+pub mod serve;
 pub mod setting;
+pub mod socket;
+pub mod stream;
+pub mod tls;
+pub mod worker;
 
 pub use setting::Settings;
+
+use self::{drain::Connections, tls::Tls};
 
 use crate::snapshot::cell::SnapshotReader;
 
@@ -19,6 +36,17 @@ pub struct Worker {
     pub index: usize,
     pub settings: Arc<Settings>,
     pub snapshots: SnapshotReader,
+    /// What all TLS handshakes of the process share.
+    pub tls: Arc<Tls>,
+    /// Everyone who is connected to this worker.
+    pub connections: Connections,
+}
+
+impl Worker {
+    pub fn new(index: usize, settings: Arc<Settings>, snapshots: SnapshotReader, tls: Arc<Tls>) -> Worker {
+        let connections = Connections::new(&settings);
+        Worker { index, settings, snapshots, tls, connections }
+    }
 }
 
 /// A client's connection, as a request sees it.
