@@ -12,7 +12,8 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -39,20 +40,40 @@ pub struct DataPlane {
     /// Published before, and perhaps still read.
     retired: Vec<Arc<Snapshot>>,
     sockets: BTreeMap<SocketAddr, Bound>,
+    /// No longer wanted; their queues are being emptied, or some of their connections are still open.
+    closing: Vec<(SocketAddr, Bound)>,
     /// What was wanted last and could not be bound.
     failed: BTreeMap<SocketAddr, String>,
 }
 
-/// A bound address: how many of its connections are open, by worker.
+/// A bound address.
 struct Bound {
+    /// How many of its connections are open, by worker.
     open: Vec<Arc<AtomicUsize>>,
+    /// Shared with the workers that have not closed their sockets yet.
+    bound: Arc<()>,
 }
+
+impl Bound {
+    fn is_bound(&self) -> bool {
+        Arc::strong_count(&self.bound) > 1
+    }
+
+    fn open(&self) -> usize {
+        self.open.iter().map(|open| open.load(Relaxed)).sum()
+    }
+}
+
+/// How long to wait for a socket of one's own to close before its address is bound anew.
+const CLOSING: Duration = Duration::from_millis(500);
 
 /// Open connections.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     /// For each bound address, by worker.
     pub sockets: BTreeMap<SocketAddr, Vec<usize>>,
+    /// Over sockets that have been closed.
+    pub leaving: usize,
     /// Snapshots that something still reads besides the current one.
     pub retired_snapshots: usize,
 }
@@ -70,8 +91,8 @@ impl DataPlane {
         let start = |index| worker::start(index, settings.clone(), snapshots.reader(), tls.clone(), limits.clone());
         let threads = (0..workers.max(1)).map(start).collect::<io::Result<_>>()?;
         let current = snapshots.reader().pin();
-        let (retired, sockets, failed) = Default::default();
-        Ok(DataPlane { threads, snapshots, current, retired, sockets, failed })
+        let (retired, sockets, closing, failed) = Default::default();
+        Ok(DataPlane { threads, snapshots, current, retired, sockets, closing, failed })
     }
 
     /// Makes `snapshot` the one in force. A socket whose address is kept is not touched.
@@ -85,11 +106,11 @@ impl DataPlane {
         let old: Vec<_> =
             self.sockets.keys().copied().filter(|address| !self.current.sockets.contains_key(address)).collect();
         for address in old {
-            self.sockets.remove(&address);
+            self.closing.extend(self.sockets.remove_entry(&address));
             self.command(|| Command::Unlisten(address));
         }
         self.command(|| Command::Published);
-        self.free_retired();
+        self.forget();
         self.published()
     }
 
@@ -98,7 +119,7 @@ impl DataPlane {
         let failed = std::mem::take(&mut self.failed).into_keys().collect();
         let bound = self.bind(failed);
         self.hand_over(bound);
-        self.free_retired();
+        self.forget();
         self.published()
     }
 
@@ -107,6 +128,7 @@ impl DataPlane {
         let of_bound = |bound: &Bound| bound.open.iter().map(|open| open.load(Relaxed)).collect();
         Counts {
             sockets: self.sockets.iter().map(|(address, bound)| (*address, of_bound(bound))).collect(),
+            leaving: self.closing.iter().map(|(_, bound)| bound.open()).sum(),
             retired_snapshots: self.retired.iter().filter(|snapshot| Arc::strong_count(snapshot) > 1).count(),
         }
     }
@@ -126,6 +148,7 @@ impl DataPlane {
     fn bind(&mut self, addresses: BTreeSet<SocketAddr>) -> BTreeMap<SocketAddr, Vec<std::net::TcpListener>> {
         let mut bound = BTreeMap::new();
         for address in addresses {
+            self.await_closing(address.port());
             let mut own = self.sockets.keys().chain(bound.keys());
             let alone = !own.any(|own| own.port() == address.port());
             match socket::bind(address, self.threads.len(), alone) {
@@ -139,11 +162,22 @@ impl DataPlane {
     fn hand_over(&mut self, bound: BTreeMap<SocketAddr, Vec<std::net::TcpListener>>) {
         for (address, listeners) in bound {
             let open: Vec<_> = listeners.iter().map(|_| Arc::<AtomicUsize>::default()).collect();
+            let bound = Arc::new(());
             for ((thread, listener), open) in self.threads.iter().zip(listeners).zip(&open) {
+                let command = Command::Listen { address, listener, open: open.clone(), bound: bound.clone() };
                 // A worker that has gone has panicked, which draining reports.
-                _ = thread.commands.send(Command::Listen { address, listener, open: open.clone() });
+                _ = thread.commands.send(command);
             }
-            self.sockets.insert(address, Bound { open });
+            self.sockets.insert(address, Bound { open, bound });
+        }
+    }
+
+    /// A port that was given up a moment ago is still bound, and its sockets let nobody in.
+    fn await_closing(&self, port: u16) {
+        let start = Instant::now();
+        let closing = || self.closing.iter().any(|(address, bound)| address.port() == port && bound.is_bound());
+        while closing() && start.elapsed() < CLOSING {
+            thread::sleep(Duration::from_millis(2));
         }
     }
 
@@ -151,8 +185,10 @@ impl DataPlane {
         self.threads.iter().for_each(|thread| _ = thread.commands.send(command()));
     }
 
-    fn free_retired(&mut self) {
+    /// Frees what nobody has any more.
+    fn forget(&mut self) {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        self.closing.retain(|(_, bound)| bound.is_bound() || bound.open() > 0);
     }
 
     fn published(&self) -> Published {

@@ -42,7 +42,8 @@ pub fn compile(
     let backends = compile_backends(plan, previous, resolved_names);
     let mut sockets = HashMap::with_capacity(plan.sockets.len());
     for (address, socket) in &plan.sockets {
-        let old = previous.and_then(|(plan, snapshot)| Some((plan.sockets.get(address)?, snapshot.sockets.get(address)?)));
+        let old =
+            previous.and_then(|(plan, snapshot)| Some((plan.sockets.get(address)?, snapshot.sockets.get(address)?)));
         let compiled = match old {
             Some((old_plan, old)) if old_plan == socket => old.clone(),
             _ => {

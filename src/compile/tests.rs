@@ -81,10 +81,12 @@ fn a_backend_is_kept_until_its_addresses_change() {
 
 #[test]
 fn what_cannot_be_compiled_is_found_and_stands_alone() {
-    let set = |value: &str| FilterPlan::RequestHeaders(crate::plan::HeadersPlan {
-        set: vec![("x-a".to_owned(), value.to_owned())],
-        ..Default::default()
-    });
+    let set = |value: &str| {
+        FilterPlan::RequestHeaders(crate::plan::HeadersPlan {
+            set: vec![("x-a".to_owned(), value.to_owned())],
+            ..Default::default()
+        })
+    };
     let bad_filter = RulePlan { route: "r/filter".to_owned(), filters: vec![set("a\nb")], ..RulePlan::default() };
     let mut bad_header = HostPlan::clone(&plain("h", "r/header"));
     bad_header.matches[0].headers = vec![ValuePlan { name: "x".to_owned(), regex: true, value: "a)|(b".to_owned() }];
@@ -95,12 +97,15 @@ fn what_cannot_be_compiled_is_found_and_stands_alone() {
         chain_pem: b"none".to_vec(),
         key_pem: Vec::new(),
     };
-    let mut one = listener("a", vec![
-        host("f", PathPlan::Prefix(String::new()), bad_filter),
-        Arc::new(bad_header),
-        host("p", huge, RulePlan { route: "r/path".to_owned(), ..RulePlan::default() }),
-        plain("good", "r/good"),
-    ]);
+    let mut one = listener(
+        "a",
+        vec![
+            host("f", PathPlan::Prefix(String::new()), bad_filter),
+            Arc::new(bad_header),
+            host("p", huge, RulePlan { route: "r/path".to_owned(), ..RulePlan::default() }),
+            plain("good", "r/good"),
+        ],
+    );
     one.certificates = vec![broken_key];
     let plan = plan(&[("0.0.0.0:80", vec![one])]);
     let (snapshot, findings) = compile(&plan, None, &BTreeMap::new());

@@ -106,6 +106,8 @@ pub struct Acceptor {
     pub address: SocketAddr,
     /// How many of its connections are open.
     pub open: Arc<AtomicUsize>,
+    /// Dropped when the socket is closed.
+    pub _bound: Arc<()>,
 }
 
 impl Acceptor {
@@ -170,7 +172,11 @@ async fn serve_connection(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     let phase = if tls { Phase::Handshake } else { Phase::Idle };
     let pulse = Arc::new(Pulse::new(worker.connections.clock.clone(), phase));
     let handle = worker.connections.add(socket, pulse, worker.settings.h2_max_send_buffer);
-    let started = if tls { start_tls(&worker, &handle, stream, socket, permit).await } else { start_plain(&worker, &handle, stream, permit).await };
+    let started = if tls {
+        start_tls(&worker, &handle, stream, socket, permit).await
+    } else {
+        start_plain(&worker, &handle, stream, permit).await
+    };
     let Some((io, protocol, tls)) = started else { return worker.connections.remove(&handle) };
     let connection = Rc::new(Connection { peer, local, socket, tls });
     match protocol {
@@ -193,6 +199,8 @@ async fn start_tls(worker: &Worker, handle: &Handle, stream: TcpStream, socket: 
     let shaken = handle.unless_closed(shaken).await?.ok()?;
     handle.presented(shaken.tls.listener.clone(), shaken.digest);
     handle.pulse.enter(Phase::Idle);
+    let Worker { connections, settings, snapshots, .. } = worker;
+    connections.check(handle, &snapshots.pin(), settings.listener_drain_timeout);
     let bounds = Bounds::new(&worker.settings);
     let mut io = Io::new(Stream::Tls(Box::new(shaken.stream)), handle.pulse.clone(), bounds, permit);
     io.speak(shaken.protocol);

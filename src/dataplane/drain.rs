@@ -136,10 +136,23 @@ impl Connections {
         self.leave(timeout, false, |handle| handle.changed(snapshot));
     }
 
+    /// The same for one connection, whose handshake may have begun before `snapshot` came.
+    pub fn check(&self, handle: &Handle, snapshot: &Snapshot, timeout: Duration) {
+        if handle.changed(snapshot) {
+            handle.leave(self.leaving(timeout, false));
+        }
+    }
+
     fn leave(&self, timeout: Duration, idle_too: bool, which: impl Fn(&Handle) -> bool) -> Leaving {
-        let leaving = Leaving { idle_too, by: self.clock.now().saturating_add(self.clock.ticks(timeout)) };
+        let leaving = self.leaving(timeout, idle_too);
         self.live.borrow().values().filter(|handle| which(handle)).for_each(|handle| handle.leave(leaving));
         leaving
+    }
+
+    fn leaving(&self, timeout: Duration, idle_too: bool) -> Leaving {
+        // The tick that is under way does not count.
+        let by = self.clock.now().saturating_add(self.clock.ticks(timeout)).saturating_add(1);
+        Leaving { idle_too, by }
     }
 
     /// Ends every connection now; WebSockets with 1001.
@@ -295,7 +308,9 @@ impl Handle {
 
     fn keep_message_deadlines(&self, allowances: &Allowances) {
         let pulse = &self.pulse;
-        let stalled = pulse.waits_for_client() && pulse.elapsed() > allowances.stall;
+        // Whoever reads the body has the same deadline, and a better answer: this one comes behind it.
+        let patience = if pulse.waits_for_write() { 0 } else { allowances.head };
+        let stalled = pulse.waits_for_client() && pulse.elapsed() > allowances.stall.saturating_add(patience);
         let late = pulse.part_elapsed() > allowances.head;
         if pulse.body_timed_out() {
             // Whoever serves it had its time to answer.

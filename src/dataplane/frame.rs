@@ -265,7 +265,8 @@ mod tests {
     #[test]
     fn floods_are_counted() {
         let clock = Clock::new(&Settings::default());
-        for (kind, bound) in [(PING, MAX_CONTROL), (SETTINGS, MAX_CONTROL), (2, MAX_CONTROL), (RST_STREAM, MAX_RESETS)] {
+        for (kind, bound) in [(PING, MAX_CONTROL), (SETTINGS, MAX_CONTROL), (2, MAX_CONTROL), (RST_STREAM, MAX_RESETS)]
+        {
             let mut http2 = Http2::new();
             http2.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &clock);
             let one = frame(kind, 0, 1, &[0; 8]);

@@ -296,11 +296,9 @@ mod tests {
 
     #[test]
     fn a_chunked_body_ends_behind_its_trailers_however_it_is_cut() {
-        for body in [
-            "0\r\n\r\n",
-            "5\r\nhello\r\n0\r\n\r\n",
-            "A;x=y\r\n0123456789\r\n1\r\n\n\r\n0;z\r\na: b\r\nc: d\r\n\r\n",
-        ] {
+        for body in
+            ["0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", "A;x=y\r\n0123456789\r\n1\r\n\n\r\n0;z\r\na: b\r\nc: d\r\n\r\n"]
+        {
             let input = format!("{body}GET /next");
             for step in 1..input.len() {
                 let framing = Framing::body(BodyFraming::Chunked);

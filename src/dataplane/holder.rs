@@ -25,7 +25,9 @@ pub fn of(address: SocketAddr) -> Option<Holder> {
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find_map(|id: u32| {
         let process = Path::new("/proc").join(id.to_string());
         let mut open = fs::read_dir(process.join("fd")).ok()?.flatten();
-        open.find(|file| fs::read_link(file.path()).is_ok_and(|to| sockets.iter().any(|socket| to.as_os_str() == &**socket)))?;
+        open.find(|file| {
+            fs::read_link(file.path()).is_ok_and(|to| sockets.iter().any(|socket| to.as_os_str() == &**socket))
+        })?;
         let name = fs::read_to_string(process.join("comm")).ok()?.trim().to_owned();
         Some(Holder { name, id })
     })
@@ -47,9 +49,10 @@ fn sockets(table: &str, address: SocketAddr) -> Vec<String> {
 
 /// Words of 32 bits, each in the machine's byte order.
 fn parse_ip(hex: &str) -> Option<IpAddr> {
-    let words = hex.as_bytes().chunks(8).map(|word| {
-        u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok().map(u32::to_ne_bytes)
-    });
+    let words = hex
+        .as_bytes()
+        .chunks(8)
+        .map(|word| u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok().map(u32::to_ne_bytes));
     let bytes = words.collect::<Option<Vec<_>>>()?.concat();
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
@@ -68,7 +71,8 @@ fn overlap(taken: IpAddr, wanted: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+    const TABLE: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0 100 0 0 10 0
    1: 0100007F:1F90 0100007F:8000 01 00000000:00000000 00:00000000 00000000     0        0 4343 1 0 20 4 30 10 -1
    2: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4444 1 0 100 0 0 10 0\n";

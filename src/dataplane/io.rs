@@ -429,9 +429,10 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        match (&mut *self, bufs) {
+            (Stream::Plain(stream), [only]) => Pin::new(stream).poll_write(cx, only),
+            (Stream::Plain(stream), bufs) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            (Stream::Tls(stream), bufs) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 

@@ -31,6 +31,7 @@ impl Clock {
             settings.tls_handshake_timeout,
             settings.stall_timeout,
             settings.upgrade_idle_timeout,
+            settings.listener_drain_timeout,
         ]
         .into_iter()
         .min()
@@ -199,7 +200,8 @@ impl Pulse {
     pub fn message(&self, body: BodyFraming, websocket: bool) {
         self.enter(Phase::Message);
         self.websocket.store(websocket, Relaxed);
-        self.body.store(if let BodyFraming::Length(length) = body { length.min(CHUNKED - 1) } else { CHUNKED }, Relaxed);
+        self.body
+            .store(if let BodyFraming::Length(length) = body { length.min(CHUNKED - 1) } else { CHUNKED }, Relaxed);
     }
 
     /// How the body of the request in hand is framed.

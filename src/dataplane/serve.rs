@@ -85,7 +85,7 @@ pub async fn http2(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
     let service = service_fn({
         let (worker, handle) = (worker.clone(), handle.clone());
         move |request: Request<Incoming>| {
-            let (stream, first) = handle.streams.open();
+            let (stream, first) = handle.streams.arrive();
             if first {
                 handle.pulse.enter(Phase::Streams);
             }
@@ -155,6 +155,7 @@ fn http2_builder(settings: &Settings, executor: StreamExecutor) -> http2::Builde
         .max_send_buf_size((settings.h2_max_send_buffer / 4).clamp(1, 256 << 10))
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        .enable_connect_protocol()
         .keep_alive_interval(settings.stall_timeout / 2)
         .keep_alive_timeout(settings.stall_timeout / 3);
     builder
@@ -167,13 +168,14 @@ struct StreamExecutor(Rc<Handle>);
 impl<F: Future + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, future: F) {
         let handle = self.0.clone();
-        let stream = handle.streams.arrived();
+        // What comes without a request is the rest of a CONNECT stream (RFC 8441): that is open as well.
+        let stream = handle.streams.arrived().unwrap_or_else(|| handle.streams.open().0);
         tokio::task::spawn_local(async move {
             let open = Open { handle, stream };
             let mut future = pin!(future);
-            std::future::poll_fn(|cx| match &open.stream {
-                Some(stream) if stream.stalled(cx) => Poll::Ready(()),
-                _ => future.as_mut().poll(cx).map(|_| ()),
+            std::future::poll_fn(|cx| match open.stream.stalled(cx) {
+                true => Poll::Ready(()),
+                false => future.as_mut().poll(cx).map(|_| ()),
             })
             .await;
         });
@@ -183,13 +185,12 @@ impl<F: Future + 'static> Executor<F> for StreamExecutor {
 /// Keeps a stream in the count of its connection.
 struct Open {
     handle: Rc<Handle>,
-    stream: Option<Rc<Stream>>,
+    stream: Rc<Stream>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let last = self.stream.as_ref().is_some_and(|stream| self.handle.streams.close(stream));
-        if last && self.handle.pulse.phase() == Phase::Streams {
+        if self.handle.streams.close(&self.stream) && self.handle.pulse.phase() == Phase::Streams {
             self.handle.pulse.enter(Phase::Idle);
         }
     }

@@ -38,7 +38,12 @@ pub struct Stream {
 impl Streams {
     pub fn new(max_waiting: usize) -> Streams {
         let meter = Meter { waiting: Cell::new(0), max: max_waiting, readers: RefCell::default() };
-        Streams { open: RefCell::default(), arriving: RefCell::default(), meter: Rc::new(meter), spoken: Cell::new(false) }
+        Streams {
+            open: RefCell::default(),
+            arriving: RefCell::default(),
+            meter: Rc::new(meter),
+            spoken: Cell::new(false),
+        }
     }
 
     /// The connection speaks HTTP/2.
@@ -56,11 +61,17 @@ impl Streams {
         let stream = Rc::<Stream>::default();
         let mut open = self.open.borrow_mut();
         open.push(stream.clone());
-        *self.arriving.borrow_mut() = Some(stream.clone());
         (stream, open.len() == 1)
     }
 
-    /// The stream whose request was handed over last.
+    /// Opens the stream of a request that the executor is about to be given.
+    pub fn arrive(&self) -> (Rc<Stream>, bool) {
+        let (stream, first) = self.open();
+        *self.arriving.borrow_mut() = Some(stream.clone());
+        (stream, first)
+    }
+
+    /// The stream of the request that was handed over last.
     pub fn arrived(&self) -> Option<Rc<Stream>> {
         self.arriving.borrow_mut().take()
     }

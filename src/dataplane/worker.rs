@@ -27,7 +27,14 @@ use crate::snapshot::cell::SnapshotReader;
 /// What the control thread asks of a worker.
 pub enum Command {
     /// Serve a socket that has been bound.
-    Listen { address: SocketAddr, listener: TcpListener, open: Arc<AtomicUsize> },
+    Listen {
+        address: SocketAddr,
+        listener: TcpListener,
+        /// Counts its open connections.
+        open: Arc<AtomicUsize>,
+        /// Held for as long as the socket is bound.
+        bound: Arc<()>,
+    },
     /// Close a socket, and have its connections leave.
     Unlisten(SocketAddr),
     /// A snapshot was published.
@@ -108,7 +115,7 @@ impl Control {
     fn obey(&self, command: Command) {
         let Worker { connections, settings, snapshots, .. } = &*self.worker;
         match command {
-            Command::Listen { address, listener, open } => self.listen(address, listener, open),
+            Command::Listen { address, listener, open, bound } => self.listen(address, listener, open, bound),
             Command::Unlisten(address) => {
                 self.sockets.borrow_mut().remove(&address);
                 connections.leave_socket(address, settings.listener_drain_timeout);
@@ -118,14 +125,14 @@ impl Control {
         }
     }
 
-    fn listen(&self, address: SocketAddr, listener: TcpListener, open: Arc<AtomicUsize>) {
+    fn listen(&self, address: SocketAddr, listener: TcpListener, open: Arc<AtomicUsize>, bound: Arc<()>) {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%address, %error, "socket not served"),
         };
         let (stop, stopped) = oneshot::channel();
         let (worker, limits) = (self.worker.clone(), self.limits.clone());
-        tokio::task::spawn_local(Acceptor { worker, limits, listener, address, open }.run(stopped));
+        tokio::task::spawn_local(Acceptor { worker, limits, listener, address, open, _bound: bound }.run(stopped));
         self.sockets.borrow_mut().insert(address, stop);
     }
 

@@ -22,7 +22,6 @@ const GET: &[u8] = &[0x82, 0x84, 0x86, 0x01, 0x01, b'a'];
 
 pub struct Frame {
     pub kind: u8,
-    pub flags: u8,
     pub stream: u32,
     pub payload: Vec<u8>,
 }
@@ -38,7 +37,7 @@ pub fn read_frame(stream: &mut impl Read) -> Option<Frame> {
     let mut payload = vec![0; usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2])];
     stream.read_exact(&mut payload).ok()?;
     let [.., a, b, c, d] = header;
-    Some(Frame { kind: header[3], flags: header[4], stream: u32::from_be_bytes([a, b, c, d]), payload })
+    Some(Frame { kind: header[3], stream: u32::from_be_bytes([a, b, c, d]), payload })
 }
 
 pub fn await_frame(stream: &mut impl Read, kind: u8) -> Option<Frame> {
@@ -87,9 +86,8 @@ fn its_settings_are_said() {
 
 #[test]
 fn floods_end_with_enhance_your_calm() {
-    let open_and_reset: Vec<u8> = (0..3000)
-        .flat_map(|n| [get(2 * n + 1), frame(RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8])].concat())
-        .collect();
+    let open_and_reset: Vec<u8> =
+        (0..3000).flat_map(|n| [get(2 * n + 1), frame(RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8])].concat()).collect();
     for flood in [
         frame(PING, 0, 0, &[0; 8]).repeat(3000),
         frame(SETTINGS, 0, 0, &[]).repeat(3000),

@@ -58,7 +58,7 @@ fn what_is_queued_is_served_when_a_socket_closes() {
         for mut stream in streams {
             assert_eq!(status(&ask(&mut stream)), 404);
         }
-        wait_until("bound again", || gateway.publish(plain(&[address])).values().all(Result::is_ok));
+        all_bound(&gateway.publish(plain(&[address])));
     }
 }
 

@@ -23,7 +23,8 @@ type Client = StreamOwned<ClientConnection, TcpStream>;
 fn certificate(names: &[&str], algorithm: &'static rcgen::SignatureAlgorithm) -> CertificatePlan {
     let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let certificate = rcgen::CertificateParams::new(names.clone()).and_then(|one| one.self_signed(&key)).expect("valid");
+    let certificate =
+        rcgen::CertificateParams::new(names.clone()).and_then(|one| one.self_signed(&key)).expect("valid");
     CertificatePlan {
         key: format!("test/{}", names.join("-")),
         digest: format!("{:?}", certificate.der()),
@@ -48,7 +49,8 @@ fn client(certificates: &[&CertificatePlan], alpn: &[&str]) -> ClientConfig {
         roots.add(CertificateDer::from_pem_slice(&plan.chain_pem).expect("PEM")).expect("a certificate");
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config
@@ -84,7 +86,9 @@ fn the_most_specific_listener_shows_its_certificate() {
         listener("any", None, &[&any]),
     ];
     all_bound(&gateway.publish(secure(address, listeners)));
-    for (name, shown) in [("a.x.test", &exact), ("A.X.test", &exact), ("b.x.test", &wild), ("any.test", &any), ("127.0.0.1", &any)] {
+    for (name, shown) in
+        [("a.x.test", &exact), ("A.X.test", &exact), ("b.x.test", &wild), ("any.test", &any), ("127.0.0.1", &any)]
+    {
         let client = Arc::new(client(&[shown], &[]));
         let mut stream = shake(address, name, &client).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(answer(&mut stream), 404);
