@@ -6,19 +6,104 @@
 //!
 //! Every worker is one thread with a single-threaded runtime. Nothing is shared between workers on the request path.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, OnceCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
 
+use tokio::sync::Notify;
+
+pub mod access_log;
+mod answer;
+mod balance;
+pub mod body;
+mod clock;
+mod cors;
+pub mod counter;
+mod exchange;
+mod field;
+mod filter;
+mod forward;
+mod gate;
+mod head;
+pub mod http;
+mod mirror;
+pub mod outcome;
+mod redirect;
 pub mod setting;
+mod upgrade;
+mod upload;
+mod upstream;
 
+pub use access_log::AccessLog;
+pub use body::Body;
+pub use counter::Counters;
 pub use setting::Settings;
 
 use crate::snapshot::cell::SnapshotReader;
+use balance::Balance;
+use clock::Clock;
+use upstream::Upstreams;
 
 /// What one worker thread owns. Passed as `Rc` to every connection and request; never leaves its thread.
 pub struct Worker {
     pub index: usize,
     pub settings: Arc<Settings>,
     pub snapshots: SnapshotReader,
+    /// Read by other threads.
+    pub counters: Arc<Counters>,
+    access_log: Option<AccessLog>,
+    balance: Balance,
+    clock: Rc<Clock>,
+    upstreams: Upstreams,
+    /// Mirrored requests under way.
+    mirrors: Cell<usize>,
+    housekeeping: Cell<bool>,
+}
+
+impl Worker {
+    pub fn new(
+        index: usize,
+        settings: Arc<Settings>,
+        snapshots: SnapshotReader,
+        access_log: Option<AccessLog>,
+    ) -> Rc<Worker> {
+        let clock = Rc::new(Clock::new(settings.stall_timeout.min(settings.backend_idle_timeout)));
+        Rc::new(Worker {
+            index,
+            settings,
+            snapshots,
+            counters: Arc::default(),
+            access_log,
+            balance: Balance::default(),
+            clock,
+            upstreams: Upstreams::default(),
+            mirrors: Cell::new(0),
+            housekeeping: Cell::new(false),
+        })
+    }
+
+    /// Sees to it that the clock runs while there is anything under way or any idle backend connection.
+    fn keep_house(self: &Rc<Worker>) {
+        if self.housekeeping.replace(true) {
+            return;
+        }
+        let worker = self.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(worker.clock.tick()).await;
+                worker.clock.advance();
+                let idle_ticks = worker.clock.ticks(worker.settings.backend_idle_timeout);
+                worker.upstreams.sweep(worker.clock.now(), idle_ticks);
+                if worker.clock.is_idle() && worker.upstreams.is_empty() {
+                    break;
+                }
+            }
+            worker.housekeeping.set(false);
+        });
+    }
 }
 
 /// A client's connection, as a request sees it.
@@ -31,6 +116,15 @@ pub struct Connection {
     pub socket: SocketAddr,
     /// For TLS connections.
     pub tls: Option<ConnectionTls>,
+    /// Fires when an HTTP/1 client has not read its answer for the stall timeout: the connection is to be dropped.
+    pub stalled: Rc<Notify>,
+    client: OnceCell<field::Client>,
+}
+
+impl Connection {
+    pub fn new(peer: SocketAddr, local: SocketAddr, socket: SocketAddr, tls: Option<ConnectionTls>) -> Connection {
+        Connection { peer, local, socket, tls, stalled: Rc::default(), client: OnceCell::new() }
+    }
 }
 
 /// What the handshake said.

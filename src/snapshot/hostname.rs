@@ -33,7 +33,7 @@ pub struct ByHostname<T> {
 impl<T> ByHostname<T> {
     /// Those whose pattern matches `host` (lower case, no port): the exact name, wildcards from the longest, the one for
     /// every name.
-    pub fn find<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a T> {
+    pub fn find<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a T> {
         let exact = self.exact.get(host);
         let dots = host.match_indices('.').map(|(at, _)| at).filter(|&at| at > 0 && !self.wildcard.is_empty());
         let wildcards = dots.filter_map(move |at| self.wildcard.get(&host[at..]));
