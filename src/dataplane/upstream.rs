@@ -54,15 +54,15 @@ struct SharedPool {
 
 struct Shared {
     sender: http2::SendRequest<Upload>,
-    /// Streams that the backend allows at once.
-    limit: Rc<Cell<usize>>,
+    /// Knows how many streams the backend allows at once. Borrowed for no longer than a poll.
+    connection: Rc<RefCell<http2::Connection<TokioIo<TcpStream>, Upload, LocalExecutor>>>,
     active: Cell<usize>,
     last_used: Cell<u32>,
 }
 
 impl Shared {
     fn has_room(&self) -> bool {
-        !self.sender.is_closed() && self.active.get() < self.limit.get()
+        !self.sender.is_closed() && self.active.get() < self.connection.borrow().current_max_send_streams()
     }
 }
 
@@ -287,7 +287,7 @@ async fn connect_http1(worker: &Worker, endpoint: SocketAddr) -> Result<http1::S
 async fn connect_http2(worker: &Worker, endpoint: SocketAddr) -> Result<Shared, Reason> {
     let io = connect(worker, endpoint).await?;
     let Settings { h2_stream_window, h2_connection_window, h2_max_header_list, .. } = *worker.settings;
-    let (sender, mut connection) = http2::Builder::new(LocalExecutor)
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .initial_stream_window_size(h2_stream_window)
         .initial_connection_window_size(h2_connection_window)
@@ -297,17 +297,12 @@ async fn connect_http2(worker: &Worker, endpoint: SocketAddr) -> Result<Shared, 
         .handshake(io)
         .await
         .map_err(|_| Reason::ConnectFailed)?;
-    let limit = Rc::new(Cell::new(usize::MAX));
-    let seen = limit.clone();
+    let connection = Rc::new(RefCell::new(connection));
+    let driven = connection.clone();
     tokio::task::spawn_local(async move {
-        let _ = std::future::poll_fn(|cx| {
-            let polled = Pin::new(&mut connection).poll(cx);
-            seen.set(connection.current_max_send_streams());
-            polled
-        })
-        .await;
+        let _ = std::future::poll_fn(|cx| Pin::new(&mut *driven.borrow_mut()).poll(cx)).await;
     });
-    Ok(Shared { sender, limit, active: Cell::new(0), last_used: Cell::new(worker.clock.now()) })
+    Ok(Shared { sender, connection, active: Cell::new(0), last_used: Cell::new(worker.clock.now()) })
 }
 
 /// Runs hyper's tasks on the worker's own thread.

@@ -32,7 +32,7 @@ fn bad_answers() {
         let seen = Seen::default();
         let record = seen.clone();
         let endpoint = backend(move |mut client, _| {
-            record.all().push(client.message());
+            record.put(client.message());
             client.send(answer);
         });
         let gateway = Config::to(endpoint).start();
@@ -69,7 +69,10 @@ fn answers_are_framed_anew_and_the_client_is_kept() {
         ("HTTP/1.0 200 OK\r\n\r\nabc", "3\r\nabc\r\n0\r\n\r\n"),
         ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc", "abc"),
         ("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc", "3\r\nabc\r\n0\r\n\r\n"),
-        ("HTTP/1.1 200 OK\r\nConnection: close, x-secret\r\nX-Secret: 1\r\nKeep-Alive: timeout=1\r\nProxy-Connection: x\r\nContent-Length: 3\r\n\r\nabc", "abc"),
+        (
+            "HTTP/1.1 200 OK\r\nConnection: close, x-secret\r\nX-Secret: 1\r\nKeep-Alive: timeout=1\r\nProxy-Connection: x\r\nContent-Length: 3\r\n\r\nabc",
+            "abc",
+        ),
         ("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", "abc"),
     ] {
         let endpoint = backend(move |mut client, _| {
@@ -131,12 +134,14 @@ fn connections_are_used_again_until_something_is_odd() {
             assert_eq!(status(&gateway.get("/")), "200");
             std::thread::sleep(Duration::from_millis(20));
         }
-        let all = seen.all().join("");
-        all
+        seen.all().join("")
     };
     assert_eq!(count(OK), "000");
     assert_eq!(count("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"), "000");
-    assert_eq!(count("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"), "012");
+    assert_eq!(
+        count("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"),
+        "012"
+    );
     assert_eq!(count("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"), "012");
 }
 
@@ -158,7 +163,8 @@ fn request_trailers_pass() {
     let seen = Seen::default();
     let record = seen.clone();
     let endpoint = backend(move |mut client, _| {
-        record.all().push(client.until("\r\n0\r\nx-sum: 7\r\n\r\n"));
+        let message = client.until("\r\n0\r\nx-sum: 7\r\n\r\n");
+        record.all().push(message);
         client.send(OK);
     });
     let gateway = Config::to(endpoint).start();

@@ -25,7 +25,13 @@ fn a_request_leaves_clean() {
     assert_eq!(id.len(), 36);
     assert_eq!(
         fields,
-        ["host: A.example", "x-forwarded-for: 127.0.0.1", "x-forwarded-host: A.example", "x-forwarded-proto: http", "x-keep: 1"]
+        [
+            "host: A.example",
+            "x-forwarded-for: 127.0.0.1",
+            "x-forwarded-host: A.example",
+            "x-forwarded-proto: http",
+            "x-keep: 1"
+        ]
     );
 }
 
@@ -54,8 +60,14 @@ fn refusals_close_and_reach_no_backend() {
         ("501", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
         ("400", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
         ("400", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: , chunked\r\n\r\n0\r\n\r\n"),
-        ("400", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-        ("400", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
+        (
+            "400",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        (
+            "400",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        ),
         ("400", "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         ("400", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\nx"),
     ] {
@@ -90,7 +102,10 @@ fn absolute_form_and_asterisk() {
     let gateway = Config::to(endpoint).start();
     gateway.exchange("GET http://B.example:81/x?y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let request = seen.only();
-    assert!(request.starts_with("GET /x?y HTTP/1.1\r\n") && request.contains("\r\nhost: B.example:81\r\n"), "{request}");
+    assert!(
+        request.starts_with("GET /x?y HTTP/1.1\r\n") && request.contains("\r\nhost: B.example:81\r\n"),
+        "{request}"
+    );
     assert_eq!(request.matches("host: ").count(), 2, "with x-forwarded-host: {request}");
     let answer = gateway.exchange("OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-length: 0\r\n"), "{answer}");
@@ -107,7 +122,9 @@ fn a_path_that_reads_as_another_rule_is_refused() {
         .rule("", crate::harness::rule(&[("public", 1)]))
         .rule("/admin", crate::harness::rule(&[("admin", 1)]))
         .start();
-    for target in ["/x/..%2fadmin", "/x/..%5Cadmin", "/x/..;/admin", "/x;/../admin;y", "/admin;x/y", "/x/..%2f..%2f..%2fy"] {
+    for target in
+        ["/x/..%2fadmin", "/x/..%5Cadmin", "/x/..;/admin", "/x;/../admin;y", "/admin;x/y", "/x/..%2f..%2f..%2fy"]
+    {
         assert_eq!(status(&gateway.get(target)), "400", "{target}");
     }
     assert!(seen_public.all().is_empty() && seen_admin.all().is_empty());
@@ -124,7 +141,9 @@ fn broken_chunks_are_the_clients_fault() {
     let (endpoint, _) = answering(OK);
     let gateway = Config::to(endpoint).start();
     for body in ["zz\r\n", "5\r\nabcdeXX0\r\n\r\n", "1\nx\n0\n\n", "fffffffffffffffff\r\nx"] {
-        let request = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        );
         let answer = gateway.exchange(&request);
         assert_eq!(status(&answer), "400", "{body:?}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
@@ -167,7 +186,9 @@ fn length_beside_chunked_is_read_as_chunked_and_closes() {
 fn a_get_with_a_body_keeps_its_framing() {
     let (endpoint, seen) = answering(OK);
     let gateway = Config::to(endpoint).start();
-    gateway.exchange("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    gateway.exchange(
+        "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    );
     assert!(seen.all().pop().expect("a request").ends_with("\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
     gateway.exchange("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc");
     let seen = seen.only();

@@ -27,7 +27,7 @@ fn flaky(failures: usize, failure: &'static str) -> (std::net::SocketAddr, Seen)
     let record = seen.clone();
     let endpoint = backend(move |mut client, _| {
         while has_more(&mut client) {
-            record.all().push(client.message());
+            record.put(client.message());
             client.send(if served.fetch_add(1, SeqCst) < failures { failure } else { OK });
         }
     });
@@ -85,10 +85,10 @@ fn a_stale_connection_is_noticed_only_where_sending_again_is_safe() {
         let seen = Seen::default();
         let record = seen.clone();
         let endpoint = backend(move |mut client, _| {
-            record.all().push(client.message());
+            record.put(client.message());
             client.send(OK);
             if has_more(&mut client) {
-                record.all().push(client.message());
+                record.put(client.message());
             }
         });
         (endpoint, seen)
@@ -259,8 +259,9 @@ fn mirrors_get_a_copy() {
         .filter(mirror("dead"))
         .filter(mirror("copy"))
         .start();
-    let answer = gateway
-        .exchange("POST /p?q HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    let answer = gateway.exchange(
+        "POST /p?q HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    );
     assert_eq!(status(&answer), "200");
     let deadline = Instant::now() + Duration::from_secs(5);
     while seen.all().len() < 2 {
@@ -314,10 +315,8 @@ fn the_access_log_says_what_became_of_each_request() {
     let path = std::env::temp_dir().join(format!("gapi-access-{}.log", std::process::id()));
     let log = path.to_str().expect("UTF-8").to_string();
     let (endpoint, _) = answering(OK);
-    let gateway = Config::to(endpoint)
-        .rule("/none", rule(&[]))
-        .settings(|settings| settings.access_log = Some(log))
-        .start();
+    let gateway =
+        Config::to(endpoint).rule("/none", rule(&[])).settings(|settings| settings.access_log = Some(log)).start();
     gateway.get("/a?b");
     gateway.get("/none");
     gateway.exchange("GET / HTTP/1.1\r\n\r\n");

@@ -65,7 +65,10 @@ async fn read(mut body: RecvStream) -> Result<(String, Option<HeaderMap>), h2::E
 }
 
 /// An HTTP/2 backend; `answer` has each request, with the number of its connection.
-fn h2_backend<F>(streams: u32, answer: impl Fn(Request<RecvStream>, SendResponse<Bytes>, usize) -> F + Send + 'static) -> SocketAddr
+fn h2_backend<F>(
+    streams: u32,
+    answer: impl Fn(Request<RecvStream>, SendResponse<Bytes>, usize) -> F + Send + 'static,
+) -> SocketAddr
 where
     F: Future<Output = ()> + 'static,
 {
@@ -128,7 +131,8 @@ fn malformed_heads() {
 
 #[test]
 fn to_http1() {
-    let (endpoint, seen) = answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x\r\nX: 1\r\nKeep-Alive: a\r\n\r\nok");
+    let (endpoint, seen) =
+        answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x\r\nX: 1\r\nKeep-Alive: a\r\n\r\nok");
     let gateway = Config::to(endpoint).start();
     run(async {
         let mut sender = connect(gateway.address).await;
@@ -158,7 +162,8 @@ fn a_reset_body_reaches_no_end() {
         let record = seen.clone();
         let endpoint = backend(move |mut client, _| {
             client.until("3\r\nabc\r\n");
-            record.all().push(client.rest());
+            let rest = client.rest();
+            record.all().push(rest);
         });
         let gateway = Config::to(endpoint).start();
         run(async {
@@ -207,7 +212,10 @@ fn an_answer_cut_short_is_reset() {
 #[test]
 fn grpc_passes() {
     let endpoint = h2_backend(100, |request, mut respond, _| async move {
-        assert_eq!((request.version(), &request.headers()["te"]), (Version::HTTP_2, &HeaderValue::from_static("trailers")));
+        assert_eq!(
+            (request.version(), &request.headers()["te"]),
+            (Version::HTTP_2, &HeaderValue::from_static("trailers"))
+        );
         assert_eq!(request.uri().to_string(), "http://a.example/s/m");
         assert!(!request.headers().contains_key("host"));
         let (text, trailers) = read(request.into_body()).await.expect("a body");
@@ -228,7 +236,10 @@ fn grpc_passes() {
             .expect("sent");
         let answer = whole(response.await.expect("an answer")).await.expect("whole");
         let trailers = answer.trailers.expect("trailers");
-        assert_eq!((answer.body.as_str(), &trailers["grpc-status"], &trailers["x-sum"]), ("ping", &HeaderValue::from_static("0"), &HeaderValue::from_static("7")));
+        assert_eq!(
+            (answer.body.as_str(), &trailers["grpc-status"], &trailers["x-sum"]),
+            ("ping", &HeaderValue::from_static("0"), &HeaderValue::from_static("7"))
+        );
     });
     let mut client = gateway.connect();
     client.send("POST /s/m HTTP/1.1\r\nHost: a.example\r\nTE: trailers\r\nContent-Length: 2\r\n\r\nhi");

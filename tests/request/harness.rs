@@ -14,8 +14,7 @@ use gapi::{
     dataplane::{AccessLog, Connection, Counters, Settings, Worker, http::serve},
     snapshot::{
         Backend, Conditions, Filter, Host, HostPattern, Listener, Protocol, Rule, Snapshot, Socket, WeightedBackend,
-        cell::SnapshotCell,
-        host::PathMatch,
+        cell::SnapshotCell, host::PathMatch,
     },
 };
 use hyper::{
@@ -175,7 +174,8 @@ async fn accept(listener: TcpListener, worker: Rc<Worker>) {
                     .serve_connection(io, service)
                     .await;
             } else {
-                let serving = http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service).with_upgrades();
+                let serving =
+                    http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service).with_upgrades();
                 tokio::select! {
                     _ = serving => {}
                     () = stalled.notified() => {}
@@ -312,7 +312,7 @@ impl Seen {
         all[0].clone()
     }
 
-    fn put(&self, message: String) {
+    pub fn put(&self, message: String) {
         self.all().push(message);
     }
 }
