@@ -20,7 +20,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     dataplane::{
-        Settings,
+        AccessLog, Counters, Settings,
         accept::Limits,
         socket,
         tls::Tls,
@@ -83,12 +83,15 @@ impl DataPlane {
     /// what it may be.
     ///
     /// # Errors
-    /// When the system gives no thread, no epoll instance or no random bytes.
+    /// When the access log cannot be opened, or the system gives no thread, no epoll instance or no random bytes.
     pub fn start(settings: Arc<Settings>, workers: usize) -> io::Result<DataPlane> {
         let limits = Arc::new(Limits::new(&settings, raise_descriptors()));
         let tls = Arc::new(Tls::new()?);
         let snapshots = SnapshotCell::new();
-        let start = |index| worker::start(index, settings.clone(), snapshots.reader(), tls.clone(), limits.clone());
+        let log = settings.access_log.as_deref().map(AccessLog::open).transpose()?;
+        let start = |index| {
+            worker::start(index, settings.clone(), snapshots.reader(), log.clone(), tls.clone(), limits.clone())
+        };
         let threads = (0..workers.max(1)).map(start).collect::<io::Result<_>>()?;
         let current = snapshots.reader().pin();
         let (retired, sockets, closing, failed) = Default::default();
@@ -131,6 +134,11 @@ impl DataPlane {
             leaving: self.closing.iter().map(|(_, bound)| bound.open()).sum(),
             retired_snapshots: self.retired.iter().filter(|snapshot| Arc::strong_count(snapshot) > 1).count(),
         }
+    }
+
+    /// What each worker has counted.
+    pub fn counters(&self) -> impl Iterator<Item = &Counters> {
+        self.threads.iter().map(|thread| &*thread.counters)
     }
 
     /// Closes every socket once its queue has been accepted, lets requests in flight end within `timeout`, closes the

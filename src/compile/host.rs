@@ -30,6 +30,15 @@ pub(super) fn compile(plan: &HostPlan, findings: &mut Vec<Finding>) -> Host {
     Host::new(HostPattern::new(plan.hostname.as_deref()), matches, rules)
 }
 
+/// Is nothing broken in the compiled `host` that is not broken in its plan?
+pub(super) fn is_faultless(plan: &HostPlan, host: &Host) -> bool {
+    plan.rules.iter().zip(&host.rules).all(|(plan, rule)| {
+        let mut backends = plan.backends.iter().zip(&rule.backends);
+        plan.broken.is_some() == rule.broken.is_some()
+            && backends.all(|(plan, backend)| plan.backend.is_some() == backend.backend.is_some())
+    })
+}
+
 fn expression_finding(route: &str, rule: usize, fault: &str) -> Finding {
     let message = format!("HTTPRoute {route}: spec.rules[{rule}].matches: {fault}");
     error("InvalidExpression", message, "write an expression in RE2 syntax, or a shorter one")

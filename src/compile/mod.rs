@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::{
     finding::{Finding, Severity},
-    plan::{BackendPlan, BackendProtocol, EndpointsPlan, HostPlan, ListenerPlan, Plan},
+    plan::{BackendPlan, BackendProtocol, EndpointsPlan, HostPlan, ListenerPlan, Plan, SocketPlan},
     snapshot::{Backend, BackendKey, Host, HostPattern, Listener, Protocol, Snapshot, Socket},
 };
 
@@ -40,20 +40,11 @@ pub fn compile(
         compiler.remember(plan, snapshot);
     }
     let backends = compile_backends(plan, previous, resolved_names);
-    let mut sockets = HashMap::with_capacity(plan.sockets.len());
-    for (address, socket) in &plan.sockets {
-        let old =
-            previous.and_then(|(plan, snapshot)| Some((plan.sockets.get(address)?, snapshot.sockets.get(address)?)));
-        let compiled = match old {
-            Some((old_plan, old)) if old_plan == socket => old.clone(),
-            _ => {
-                let old = old.map(|(plan, socket)| (&*plan.listeners, &*socket.listeners)).unwrap_or_default();
-                let listeners = socket.listeners.iter().map(|listener| compiler.listener(listener, old)).collect();
-                Arc::new(Socket { address: *address, tls: socket.tls, listeners })
-            }
-        };
-        sockets.insert(*address, compiled);
-    }
+    let socket = |(address, socket): (&SocketAddr, &SocketPlan)| {
+        let old = previous.and_then(|(plan, old)| Some((plan.sockets.get(address)?, old.sockets.get(address)?)));
+        (*address, compiler.socket(*address, socket, old))
+    };
+    let sockets = plan.sockets.iter().map(socket).collect();
     let generation = previous.map_or(0, |(_, snapshot)| snapshot.generation) + 1;
     (Snapshot { generation, sockets, backends }, compiler.findings)
 }
@@ -73,7 +64,7 @@ impl Compiler {
     fn remember(&mut self, plan: &Plan, snapshot: &Snapshot) {
         for (address, socket) in &plan.sockets {
             let Some(compiled) = snapshot.sockets.get(address) else { continue };
-            for (listener, compiled) in socket.listeners.iter().zip(&compiled.listeners) {
+            for (listener, compiled) in socket.listeners.iter().zip(compiled.listeners.iter()) {
                 // Where one was left out, it is not known which.
                 if listener.certificates.len() == compiled.certificates.len() {
                     let keys = listener.certificates.iter().zip(&compiled.certificates);
@@ -83,37 +74,74 @@ impl Compiler {
         }
     }
 
-    fn listener(&mut self, plan: &ListenerPlan, old: (&[ListenerPlan], &[Arc<Listener>])) -> Arc<Listener> {
-        let same_key = old.0.iter().zip(old.1).find(|(old, _)| old.key == plan.key);
-        if let Some((old_plan, old)) = same_key
-            && old_plan == plan
-        {
-            return old.clone();
+    fn socket(
+        &mut self,
+        address: SocketAddr,
+        plan: &SocketPlan,
+        old: Option<(&SocketPlan, &Arc<Socket>)>,
+    ) -> Arc<Socket> {
+        let find_old = |key: &str| {
+            let (plan, socket) = old?;
+            let index = plan.listeners.iter().position(|old| old.key == key)?;
+            Some((&plan.listeners[index], &socket.listeners[index]))
+        };
+        let listener = |plan: &ListenerPlan| self.listener(plan, find_old(&plan.key));
+        let listeners: Vec<_> = plan.listeners.iter().map(listener).collect();
+        match old {
+            Some((_, old)) if old.tls == plan.tls && same(&old.listeners, &listeners) => old.clone(),
+            _ => Arc::new(Socket { address, tls: plan.tls, listeners: listeners.into() }),
         }
-        let old_hosts = same_key.map(|(plan, listener)| (&*plan.hosts, &*listener.hosts)).unwrap_or_default();
-        let hosts = plan.hosts.iter().map(|host| self.host(host, old_hosts)).collect();
-        let certificates: Box<[_]> = plan.certificates.iter().filter_map(|plan| self.certificate(plan)).collect();
-        Arc::new(Listener {
-            key: plan.key.as_str().into(),
-            hostname: HostPattern::new(plan.hostname.as_deref()),
-            certificates,
-            tls_digest: tls_digest(plan),
-            hosts,
-        })
     }
 
-    fn host(&mut self, plan: &Arc<HostPlan>, old: (&[Arc<HostPlan>], &[Arc<Host>])) -> Arc<Host> {
+    fn listener(&mut self, plan: &ListenerPlan, old: Option<(&ListenerPlan, &Arc<Listener>)>) -> Arc<Listener> {
+        let old_hosts: HashMap<_, _> = old
+            .iter()
+            .flat_map(|(plan, listener)| plan.hosts.iter().zip(listener.hosts.iter()))
+            .map(|(plan, host)| (plan.hostname.as_deref(), (plan, host)))
+            .collect();
+        let host = |host: &Arc<HostPlan>| self.host(host, old_hosts.get(&host.hostname.as_deref()).copied());
+        let hosts: Vec<_> = plan.hosts.iter().map(host).collect();
+        let certificates: Vec<_> = plan.certificates.iter().filter_map(|plan| self.certificate(plan)).collect();
+        let tls_digest = tls_digest(plan);
+        match old {
+            Some((_, old))
+                if old.tls_digest == tls_digest
+                    && same(&old.hosts, &hosts)
+                    && same(&old.certificates, &certificates) =>
+            {
+                old.clone()
+            }
+            _ => Arc::new(Listener {
+                key: plan.key.as_str().into(),
+                hostname: HostPattern::new(plan.hostname.as_deref()),
+                certificates: certificates.into(),
+                tls_digest,
+                hosts: hosts.into(),
+            }),
+        }
+    }
+
+    fn host(&mut self, plan: &Arc<HostPlan>, old: Option<(&Arc<HostPlan>, &Arc<Host>)>) -> Arc<Host> {
         if let Some(host) = self.hosts.get(&Arc::as_ptr(plan)) {
             return host.clone();
         }
-        let same_name = old.0.iter().zip(old.1).find(|(old, _)| old.hostname == plan.hostname);
-        let host = match same_name {
-            Some((old_plan, old)) if Arc::ptr_eq(old_plan, plan) || old_plan == plan => old.clone(),
+        let host = match old {
+            // What could not be compiled is tried again, so that it is found again.
+            Some((old_plan, old))
+                if (Arc::ptr_eq(old_plan, plan) || old_plan == plan) && host::is_faultless(plan, old) =>
+            {
+                old.clone()
+            }
             _ => Arc::new(host::compile(plan, &mut self.findings)),
         };
         self.hosts.insert(Arc::as_ptr(plan), host.clone());
         host
     }
+}
+
+/// Are both the same values, not merely equal ones?
+fn same<T>(old: &[Arc<T>], new: &[Arc<T>]) -> bool {
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new))
 }
 
 /// Of all that a TLS client has agreed to.

@@ -116,6 +116,8 @@ fn what_cannot_be_compiled_is_found_and_stands_alone() {
     let said = |word: &str| findings.iter().any(|finding| finding.message.contains(word));
     assert!(["r/filter", "r/header", "r/path", "ns/secret"].iter().all(|word| said(word)), "{findings:#?}");
     assert_eq!(findings.len(), 4);
+    let again = compile(&plan, Some((&plan, &Arc::new(snapshot))), &BTreeMap::new()).1;
+    assert_eq!(again, findings, "the same input gives the same findings");
 }
 
 #[test]

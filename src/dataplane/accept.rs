@@ -25,6 +25,7 @@ use super::{
     io::{Io, Protocol, Stream},
     pulse::{Phase, Pulse},
     serve, socket,
+    tls::Tls,
 };
 
 /// How long to wait when there is no room, or no file descriptor.
@@ -102,6 +103,7 @@ impl Drop for Permit {
 pub struct Acceptor {
     pub worker: Rc<Worker>,
     pub limits: Arc<Limits>,
+    pub tls: Arc<Tls>,
     pub listener: TcpListener,
     pub address: SocketAddr,
     /// How many of its connections are open.
@@ -156,7 +158,8 @@ impl Acceptor {
 
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
         if let Some(permit) = self.limits.admit(peer.ip(), &self.open) {
-            tokio::task::spawn_local(serve_connection(self.worker.clone(), stream, peer, self.address, permit));
+            let (worker, tls) = (self.worker.clone(), self.tls.clone());
+            tokio::task::spawn_local(serve_connection(worker, tls, stream, peer, self.address, permit));
         }
     }
 }
@@ -166,19 +169,26 @@ fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-async fn serve_connection(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, socket: SocketAddr, permit: Permit) {
+async fn serve_connection(
+    worker: Rc<Worker>,
+    tls: Arc<Tls>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    socket: SocketAddr,
+    permit: Permit,
+) {
     let Ok(local) = stream.local_addr() else { return };
-    let tls = worker.snapshots.pin().sockets.get(&socket).is_some_and(|socket| socket.tls);
-    let phase = if tls { Phase::Handshake } else { Phase::Idle };
+    let is_tls = worker.snapshots.pin().sockets.get(&socket).is_some_and(|socket| socket.tls);
+    let phase = if is_tls { Phase::Handshake } else { Phase::Idle };
     let pulse = Arc::new(Pulse::new(worker.connections.clock.clone(), phase));
     let handle = worker.connections.add(socket, pulse, worker.settings.h2_max_send_buffer);
-    let started = if tls {
-        start_tls(&worker, &handle, stream, socket, permit).await
+    let started = if is_tls {
+        start_tls(&worker, &tls, &handle, stream, socket, permit).await
     } else {
         start_plain(&worker, &handle, stream, permit).await
     };
     let Some((io, protocol, tls)) = started else { return worker.connections.remove(&handle) };
-    let connection = Rc::new(Connection { peer, local, socket, tls });
+    let connection = Rc::new(Connection::new(peer, local, socket, tls));
     match protocol {
         Protocol::Http1 => serve::http1(worker, connection, handle, io).await,
         Protocol::Http2 => serve::http2(worker, connection, handle, io).await,
@@ -194,8 +204,15 @@ async fn start_plain(worker: &Worker, handle: &Handle, stream: TcpStream, permit
     Some((io, protocol, None))
 }
 
-async fn start_tls(worker: &Worker, handle: &Handle, stream: TcpStream, socket: SocketAddr, permit: Permit) -> Started {
-    let shaken = worker.tls.accept(stream, socket, &worker.snapshots);
+async fn start_tls(
+    worker: &Worker,
+    tls: &Tls,
+    handle: &Handle,
+    stream: TcpStream,
+    socket: SocketAddr,
+    permit: Permit,
+) -> Started {
+    let shaken = tls.accept(stream, socket, &worker.snapshots);
     let shaken = handle.unless_closed(shaken).await?.ok()?;
     handle.presented(shaken.tls.listener.clone(), shaken.digest);
     handle.pulse.enter(Phase::Idle);

@@ -87,8 +87,7 @@ impl Tls {
 fn find_listener<'a>(snapshot: &'a Snapshot, socket: SocketAddr, name: Option<&str>) -> Option<&'a Listener> {
     let Socket { tls: true, listeners, .. } = &**snapshot.sockets.get(&socket)? else { return None };
     // The empty name is matched by no pattern but that of every name.
-    let name = name.unwrap_or("");
-    listeners.iter().find(|listener| listener.hostname.matches(name)).map(|listener| &**listener)
+    listeners.find(name.unwrap_or("")).next().map(|listener| &**listener)
 }
 
 /// The first certificate that the client can verify and that has the name it asked for; else the first that it can

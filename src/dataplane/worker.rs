@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Settings, Worker,
+    AccessLog, Counters, Settings, Worker,
     accept::{Acceptor, Limits},
     tls::Tls,
 };
@@ -46,6 +46,7 @@ pub enum Command {
 /// A running worker. Its thread ends when drained, or when this is dropped.
 pub struct Thread {
     pub commands: mpsc::UnboundedSender<Command>,
+    pub counters: Arc<Counters>,
     pub join: thread::JoinHandle<()>,
 }
 
@@ -57,6 +58,7 @@ pub fn start(
     index: usize,
     settings: Arc<Settings>,
     snapshots: SnapshotReader,
+    access_log: Option<AccessLog>,
     tls: Arc<Tls>,
     limits: Arc<Limits>,
 ) -> io::Result<Thread> {
@@ -70,19 +72,18 @@ pub fn start(
                 return;
             }
         };
-        _ = ready.send(Ok(()));
-        runtime.block_on(async move {
-            let worker = Rc::new(Worker::new(index, settings, snapshots, tls));
-            Control { worker, limits, sockets: RefCell::default() }.run(inbox).await;
-        });
+        let worker = Worker::new(index, settings, snapshots, access_log);
+        _ = ready.send(Ok(worker.counters.clone()));
+        runtime.block_on(Control { worker, tls, limits, sockets: RefCell::default() }.run(inbox));
     })?;
-    started.blocking_recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))?;
-    Ok(Thread { commands, join })
+    let counters = started.blocking_recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))?;
+    Ok(Thread { commands, counters, join })
 }
 
 /// Runs beside the connections of a worker.
 struct Control {
     worker: Rc<Worker>,
+    tls: Arc<Tls>,
     limits: Arc<Limits>,
     /// Dropping the sender closes the socket.
     sockets: RefCell<HashMap<SocketAddr, oneshot::Sender<()>>>,
@@ -131,8 +132,8 @@ impl Control {
             Err(error) => return tracing::error!(%address, %error, "socket not served"),
         };
         let (stop, stopped) = oneshot::channel();
-        let (worker, limits) = (self.worker.clone(), self.limits.clone());
-        tokio::task::spawn_local(Acceptor { worker, limits, listener, address, open, _bound: bound }.run(stopped));
+        let (worker, tls, limits) = (self.worker.clone(), self.tls.clone(), self.limits.clone());
+        tokio::task::spawn_local(Acceptor { worker, limits, tls, listener, address, open, _bound: bound }.run(stopped));
         self.sockets.borrow_mut().insert(address, stop);
     }
 

@@ -99,17 +99,21 @@ pub fn read_to_end(stream: &mut impl Read) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// One head without a body behind it.
-pub fn read_head(stream: &mut impl Read) -> String {
-    let mut head = Vec::new();
+/// One answer, as long as its Content-Length says.
+pub fn read_answer(stream: &mut impl Read) -> String {
+    let mut answer = Vec::new();
     let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
+    while !answer.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte).expect("in time") {
-            0 => panic!("ended after {:?}", String::from_utf8_lossy(&head)),
-            _ => head.push(byte[0]),
+            0 => panic!("ended after {:?}", String::from_utf8_lossy(&answer)),
+            _ => answer.push(byte[0]),
         }
     }
-    String::from_utf8(head).expect("text")
+    let head = String::from_utf8(answer).expect("text");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("whole and in time");
+    head + &String::from_utf8(body).expect("text")
 }
 
 pub fn status(head: &str) -> u16 {

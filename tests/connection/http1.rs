@@ -27,17 +27,17 @@ fn keep_alive_and_pipelining() {
     let mut stream = connect(address);
     for _ in 0..3 {
         stream.write_all(GET).expect("sent");
-        assert_eq!(status(&read_head(&mut stream)), 404);
+        assert_eq!(status(&read_answer(&mut stream)), 404);
     }
     stream.write_all(&GET.repeat(40)).expect("sent");
     for _ in 0..40 {
-        assert_eq!(status(&read_head(&mut stream)), 404);
+        assert_eq!(status(&read_answer(&mut stream)), 404);
     }
     let body = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
     let chunks = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nt: v\r\n\r\n";
     stream.write_all(&[&body[..], chunks, GET, body].concat()).expect("sent");
     for _ in 0..4 {
-        assert_eq!(status(&read_head(&mut stream)), 404);
+        assert_eq!(status(&read_answer(&mut stream)), 404);
     }
     assert!(is_open(&mut stream));
 }
@@ -53,7 +53,7 @@ fn half_close_and_old_versions_are_answered() {
     assert!(old.starts_with("HTTP/1.0 404"), "{old}");
     let mut kept = connect(address);
     kept.write_all(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").expect("sent");
-    assert!(read_head(&mut kept).to_lowercase().contains("connection: keep-alive"));
+    assert!(read_answer(&mut kept).to_lowercase().contains("connection: keep-alive"));
     drop((stream, kept));
     wait_until("all closed", || gateway.open() == 0);
 }
@@ -97,7 +97,7 @@ fn bounds_of_a_head() {
         let mut stream = connect(address);
         // The connection may end before all is sent.
         _ = stream.write_all(head.as_bytes());
-        let answer = read_head(&mut stream);
+        let answer = read_answer(&mut stream);
         assert_eq!(status(&answer), expected, "{}", &head[..head.len().min(40)]);
         assert_eq!(answer.to_lowercase().contains("connection: close"), expected != 404, "{answer}");
     }
@@ -117,7 +117,7 @@ fn a_slow_head_gets_408_and_silence_nothing() {
     // Between requests too, and the bytes of a head do not lengthen its time.
     let mut stream = connect(address);
     stream.write_all(GET).expect("sent");
-    read_head(&mut stream);
+    read_answer(&mut stream);
     let began = Instant::now();
     for byte in &GET[..10] {
         _ = stream.write_all(&[*byte]);
@@ -127,7 +127,7 @@ fn a_slow_head_gets_408_and_silence_nothing() {
     assert!(began.elapsed() < Duration::from_secs(2));
     let mut idle = connect(address);
     idle.write_all(GET).expect("sent");
-    read_head(&mut idle);
+    read_answer(&mut idle);
     assert_eq!(read_to_end(&mut idle), "");
 }
 

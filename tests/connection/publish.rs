@@ -14,7 +14,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 fn ask(stream: &mut TcpStream) -> String {
     stream.write_all(GET).expect("sent");
-    read_head(stream)
+    read_answer(stream)
 }
 
 #[test]
