@@ -3,6 +3,8 @@
 #[path = "connection/harness.rs"]
 mod harness;
 
+#[path = "connection/forward.rs"]
+mod forward;
 #[path = "connection/http1.rs"]
 mod http1;
 #[path = "connection/http2.rs"]

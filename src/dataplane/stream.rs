@@ -208,3 +208,55 @@ impl Drop for Waiting {
         self.meter.take(self.bytes.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::*;
+    use crate::dataplane::Settings;
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let clock = Arc::new(Clock::new(&Settings::default()));
+        let streams = Streams::new(100);
+        let text = "sixty bytes, and as many again are more than what may wait: ";
+        let mut offered: Vec<Offered> =
+            (0..3).map(|_| streams.offer(Some(Body::text(text)), streams.open().0, clock.clone())).collect();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut poll = |offered: &mut Offered| match Pin::new(offered).poll_frame(&mut cx) {
+            Poll::Ready(frame) => Some(frame.expect("a frame").expect("whole").into_data().ok().expect("data")),
+            Poll::Pending => None,
+        };
+        let mut first = poll(&mut offered[0]).expect("room");
+        let second = poll(&mut offered[1]).expect("room");
+        assert!(poll(&mut offered[2]).is_none(), "120 bytes wait");
+        first.advance(text.len() / 2);
+        drop(second);
+        assert_eq!(streams.meter.waiting.get(), text.len() / 2);
+        assert!(poll(&mut offered[2]).is_some());
+        drop(first);
+        assert_eq!(streams.meter.waiting.get(), 0);
+    }
+
+    #[test]
+    fn a_stream_stalls_when_its_client_takes_nothing() {
+        let clock = Arc::new(Clock::new(&Settings::default()));
+        let streams = Streams::new(100);
+        let (stream, only) = streams.open();
+        assert!(only);
+        let mut offered = streams.offer(Some(Body::text("text")), stream.clone(), clock.clone());
+        let cx = Context::from_waker(Waker::noop());
+        let stalled = |ticks: u32| {
+            (0..ticks).for_each(|_| _ = clock.advance());
+            streams.end_stalled(clock.now(), 10);
+            stream.stalled(&cx)
+        };
+        assert!(!stalled(20), "its backend has not answered");
+        let waiting = Pin::new(&mut offered).poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert!(waiting.is_ready());
+        assert!(!stalled(10));
+        assert!(stalled(1));
+        assert!(streams.close(&stream));
+    }
+}
