@@ -1,24 +1,127 @@
 //! The data plane: bytes in, bytes out, by the snapshot in force. Knows no Gateway API type.
 //!
 //! The life of a request: [`socket`] accepts on each worker's own listening socket, [`tls`] picks a certificate by SNI,
-//! [`accept`] runs hyper on the connection, [`http`] is where a request ENTERs (checks of the head, canonical target,
-//! choice of listener and rule), [`forward`] is where it LEAVEs to a backend over a connection of [`upstream`].
+//! [`accept`] makes a
+//! connection of it, `serve` runs hyper on that, [`http`] is where a request ENTERs (checks of the head, canonical target,
+//! choice of listener and rule), `forward` is where it LEAVEs to a backend over a connection of `upstream`.
 //!
 //! Every worker is one thread with a single-threaded runtime. Nothing is shared between workers on the request path.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, OnceCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
 
+use tokio::sync::Notify;
+
+pub mod accept;
+pub mod access_log;
+mod answer;
+mod balance;
+pub mod body;
+mod clock;
+mod cors;
+pub mod counter;
+mod drain;
+mod exchange;
+mod field;
+mod filter;
+mod forward;
+mod frame;
+mod framing;
+mod gate;
+mod head;
+mod holder;
+pub mod http;
+mod io;
+mod mirror;
+pub mod outcome;
+mod pulse;
+mod redirect;
+mod serve;
 pub mod setting;
+pub mod socket;
+mod stream;
+pub mod tls;
+mod upgrade;
+mod upload;
+mod upstream;
+pub mod worker;
 
+pub use access_log::AccessLog;
+pub use body::Body;
+pub use counter::Counters;
 pub use setting::Settings;
 
 use crate::snapshot::cell::SnapshotReader;
+use balance::Balance;
+use clock::Clock;
+use drain::Connections;
+use upstream::Upstreams;
 
 /// What one worker thread owns. Passed as `Rc` to every connection and request; never leaves its thread.
 pub struct Worker {
     pub index: usize,
     pub settings: Arc<Settings>,
     pub snapshots: SnapshotReader,
+    /// Read by other threads.
+    pub counters: Arc<Counters>,
+    access_log: Option<AccessLog>,
+    balance: Balance,
+    clock: Rc<Clock>,
+    /// Everyone who is connected to this worker.
+    connections: Connections,
+    upstreams: Upstreams,
+    /// Mirrored requests under way.
+    mirrors: Cell<usize>,
+    housekeeping: Cell<bool>,
+}
+
+impl Worker {
+    pub fn new(
+        index: usize,
+        settings: Arc<Settings>,
+        snapshots: SnapshotReader,
+        access_log: Option<AccessLog>,
+    ) -> Rc<Worker> {
+        let clock = Rc::new(Clock::new(settings.stall_timeout.min(settings.backend_idle_timeout)));
+        let connections = Connections::new(&settings);
+        Rc::new(Worker {
+            index,
+            connections,
+            settings,
+            snapshots,
+            counters: Arc::default(),
+            access_log,
+            balance: Balance::default(),
+            clock,
+            upstreams: Upstreams::default(),
+            mirrors: Cell::new(0),
+            housekeeping: Cell::new(false),
+        })
+    }
+
+    /// Sees to it that the clock runs while there is anything under way or any idle backend connection.
+    fn keep_house(self: &Rc<Worker>) {
+        if self.housekeeping.replace(true) {
+            return;
+        }
+        let worker = self.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(worker.clock.tick()).await;
+                worker.clock.advance();
+                let idle_ticks = worker.clock.ticks(worker.settings.backend_idle_timeout);
+                worker.upstreams.sweep(worker.clock.now(), idle_ticks);
+                if worker.clock.is_idle() && worker.upstreams.is_empty() {
+                    break;
+                }
+            }
+            worker.housekeeping.set(false);
+        });
+    }
 }
 
 /// A client's connection, as a request sees it.
@@ -31,6 +134,15 @@ pub struct Connection {
     pub socket: SocketAddr,
     /// For TLS connections.
     pub tls: Option<ConnectionTls>,
+    /// Fires when an HTTP/1 client has not read its answer for the stall timeout: the connection is to be dropped.
+    pub stalled: Rc<Notify>,
+    client: OnceCell<field::Client>,
+}
+
+impl Connection {
+    pub fn new(peer: SocketAddr, local: SocketAddr, socket: SocketAddr, tls: Option<ConnectionTls>) -> Connection {
+        Connection { peer, local, socket, tls, stalled: Rc::default(), client: OnceCell::new() }
+    }
 }
 
 /// What the handshake said.

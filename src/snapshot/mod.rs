@@ -11,8 +11,11 @@ use rustls::sign::CertifiedKey;
 
 pub mod cell;
 pub mod host;
+pub mod hostname;
+pub mod path;
 
 pub use host::{Host, Matched, Rule};
+pub use hostname::ByHostname;
 
 /// All of it.
 #[derive(Default)]
@@ -29,7 +32,7 @@ pub struct Socket {
     pub address: SocketAddr,
     pub tls: bool,
     /// The most specific hostname first; at most one takes every name, and it is last.
-    pub listeners: Box<[Arc<Listener>]>,
+    pub listeners: ByHostname<Arc<Listener>>,
 }
 
 /// A listener of a Gateway.
@@ -42,7 +45,7 @@ pub struct Listener {
     /// Changes when anything that a TLS client agreed to changes: established connections of another value are drained.
     pub tls_digest: u64,
     /// The most specific hostname first.
-    pub hosts: Box<[Arc<Host>]>,
+    pub hosts: ByHostname<Arc<Host>>,
 }
 
 /// A hostname to match, in lower case.

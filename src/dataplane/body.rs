@@ -1,0 +1,204 @@
+//! The body of an answer on its way to the client.
+
+use std::{
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::Version;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{clock::Side, exchange::Exchange, outcome::Reason, upstream::Lease};
+
+/// What a client gets after the head. An error cuts the message visibly: the connection is closed, or the stream reset.
+pub struct Body(Kind);
+
+enum Kind {
+    Backend(Download),
+    /// Nothing is sent, but the head says how long it would be (304).
+    Claimed(u64),
+    Empty,
+    Text(Option<Bytes>),
+}
+
+/// The answer ended before it was whole.
+#[derive(Debug)]
+pub struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer was cut off")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+impl Body {
+    pub fn empty() -> Body {
+        Body(Kind::Empty)
+    }
+
+    pub fn text(text: &'static str) -> Body {
+        Body(Kind::Text(Some(Bytes::from_static(text.as_bytes()))))
+    }
+
+    /// No body, under a head that states the length of one.
+    pub fn claimed(length: u64) -> Body {
+        Body(Kind::Claimed(length))
+    }
+
+    pub(super) fn backend(download: Download) -> Body {
+        Body(Kind::Backend(download))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match &mut self.0 {
+            Kind::Backend(download) => download.poll_frame(cx),
+            Kind::Claimed(_) | Kind::Empty => Poll::Ready(None),
+            Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Backend(download) => download.is_whole(),
+            Kind::Claimed(_) => false,
+            Kind::Empty => true,
+            Kind::Text(text) => text.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Backend(download) => download.incoming.size_hint(),
+            Kind::Claimed(length) => SizeHint::with_exact(*length),
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+        }
+    }
+}
+
+/// A backend's body. Gives the connection back when the body is whole.
+pub(super) struct Download {
+    incoming: Incoming,
+    /// Of the backend.
+    version: Version,
+    /// Read ahead, to see a broken beginning before the head is sent.
+    first: Option<Frame<Bytes>>,
+    ended: bool,
+    lease: Option<Lease>,
+    exchange: Rc<Exchange>,
+}
+
+impl Download {
+    pub fn new(incoming: Incoming, version: Version, lease: Lease, exchange: Rc<Exchange>) -> Download {
+        Download { incoming, version, first: None, ended: false, lease: Some(lease), exchange }
+    }
+
+    /// Looks at what has arrived of the body without waiting for more.
+    ///
+    /// # Errors
+    /// The body is broken already.
+    pub async fn look(&mut self) -> Result<(), Cut> {
+        std::future::poll_fn(|cx| match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.first = Some(frame);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Cut)),
+            Poll::Ready(None) => {
+                self.ended = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
+    fn is_whole(&self) -> bool {
+        self.ended || (self.first.is_none() && self.incoming.is_end_stream())
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self.ended {
+            self.release();
+            return Poll::Ready(None);
+        }
+        let frame = match self.first.take() {
+            Some(frame) => Some(Ok(frame)),
+            None => match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    ready!(self.poll_stalled(cx));
+                    return Poll::Ready(Some(Err(self.cut(Reason::BackendStalled))));
+                }
+            },
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.exchange.sent.set(self.exchange.sent.get() + data.len() as u64);
+                }
+                self.exchange.watch.deliver();
+                if self.incoming.is_end_stream() || frame.is_trailers() {
+                    self.ended = true;
+                    self.release();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(_)) => Poll::Ready(Some(Err(self.cut(Reason::AnswerCut)))),
+            // hyper takes a stream that was reset without an error for one that has ended.
+            None if self.version == Version::HTTP_2 && !self.incoming.is_end_stream() => {
+                Poll::Ready(Some(Err(self.cut(Reason::AnswerCut))))
+            }
+            None => {
+                self.ended = true;
+                self.release();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// Ready when nothing has moved for too long.
+    fn poll_stalled(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.exchange.watch.is_expired() {
+            return Poll::Ready(());
+        }
+        self.exchange.watch.wait(Side::Answer, cx.waker());
+        Poll::Pending
+    }
+
+    fn cut(&mut self, reason: Reason) -> Cut {
+        self.exchange.fail(reason);
+        self.lease = None;
+        Cut
+    }
+
+    /// The answer is whole: the connection may serve another request.
+    fn release(&mut self) {
+        self.exchange.answered();
+        if let Some(lease) = self.lease.take() {
+            lease.give_back(&self.exchange.worker);
+        }
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        if self.is_whole() {
+            self.release();
+        } else if self.lease.is_some() {
+            self.exchange.fail(Reason::ClientGone);
+        }
+        self.exchange.end_upload();
+    }
+}

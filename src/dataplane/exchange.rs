@@ -1,0 +1,157 @@
+//! One request and its answer: what both bodies and the forwarding between them share, until the last of them is gone.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use http::Version;
+
+use super::{
+    Connection, Worker,
+    access_log::{Entry, Line},
+    clock::Watch,
+    gate::Gate,
+    outcome::Reason,
+};
+
+/// Counted and logged when it is dropped.
+pub struct Exchange {
+    pub worker: Rc<Worker>,
+    pub connection: Rc<Connection>,
+    pub watch: Watch,
+    /// The client's protocol.
+    pub version: Version,
+    reason: Cell<Reason>,
+    status: Cell<u16>,
+    /// The request's body is asked for, and the client has not sent more of it.
+    pub awaits_client: Cell<bool>,
+    /// Why the request's body could not be read to its end.
+    broken: Cell<Option<Reason>>,
+    pub received: Cell<u64>,
+    pub sent: Cell<u64>,
+    /// Holds the request's body back until the backend wants it.
+    pub gate: RefCell<Option<Arc<Gate>>>,
+    entry: RefCell<Option<Box<Entry>>>,
+}
+
+impl Exchange {
+    pub fn open<B>(worker: &Rc<Worker>, connection: &Rc<Connection>, request: &http::Request<B>) -> Rc<Exchange> {
+        worker.keep_house();
+        let reader = (request.version() != Version::HTTP_2).then(|| connection.stalled.clone());
+        Rc::new(Exchange {
+            worker: worker.clone(),
+            connection: connection.clone(),
+            watch: Watch::new(&worker.clock, worker.settings.stall_timeout, reader),
+            version: request.version(),
+            reason: Cell::new(Reason::ClientGone),
+            status: Cell::new(0),
+            awaits_client: Cell::new(false),
+            broken: Cell::new(None),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            gate: RefCell::new(None),
+            entry: RefCell::new(worker.access_log.as_ref().map(|_| Box::new(entry(request)))),
+        })
+    }
+
+    /// How it ends, as far as is known by now.
+    pub fn decide(&self, reason: Reason, status: u16) {
+        self.reason.set(reason);
+        self.status.set(status);
+    }
+
+    /// It went wrong after the answer's head was sent.
+    pub fn fail(&self, reason: Reason) {
+        self.reason.set(reason);
+    }
+
+    /// The answer went out whole.
+    pub fn answered(&self) {
+        if self.reason.get() == Reason::ClientGone {
+            self.reason.set(Reason::Answered);
+        }
+    }
+
+    /// Nobody waits for the rest of the request's body any more.
+    pub fn end_upload(&self) {
+        if let Some(gate) = &*self.gate.borrow() {
+            gate.refuse();
+        }
+    }
+
+    /// The request's body ends here, before its end.
+    pub fn break_upload(&self, reason: Reason) {
+        self.broken.set(Some(reason));
+    }
+
+    pub fn broken(&self) -> Option<Reason> {
+        self.broken.get()
+    }
+
+    /// Adds to the log's entry, where there is one.
+    pub fn note(&self, write: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.entry.borrow_mut().as_deref_mut() {
+            write(entry);
+        }
+    }
+
+    pub fn note_endpoint(&self, endpoint: SocketAddr) {
+        self.note(|entry| entry.endpoint = Some(endpoint));
+    }
+
+    fn line<'a>(&self, entry: &'a Entry) -> Line<'a> {
+        Line {
+            time: jiff::Timestamp::try_from(entry.time).map(|time| format!("{time:.3}")).unwrap_or_default(),
+            client: self.connection.peer.ip().to_canonical(),
+            method: &entry.method,
+            host: &entry.host,
+            target: &entry.target,
+            protocol: entry.protocol,
+            request_id: &entry.request_id,
+            status: self.status.get(),
+            reason: self.reason.get().word(),
+            fault: self.reason.get().fault().word(),
+            route: entry.route.as_deref(),
+            rule: entry.route.as_ref().map(|_| entry.rule),
+            endpoint: entry.endpoint,
+            bytes_received: self.received.get(),
+            bytes_sent: self.sent.get(),
+            milliseconds: entry.started.elapsed().as_micros() as f64 / 1000.0,
+        }
+    }
+}
+
+fn entry<B>(request: &http::Request<B>) -> Entry {
+    Entry {
+        started: Instant::now(),
+        time: SystemTime::now(),
+        method: request.method().to_string(),
+        host: String::new(),
+        target: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
+        protocol: match request.version() {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2",
+            _ => "HTTP/1.1",
+        },
+        request_id: String::new(),
+        route: None,
+        rule: 0,
+        endpoint: None,
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(broken) = self.broken.get() {
+            self.reason.set(broken);
+        }
+        self.worker.counters.ended(self.reason.get(), self.status.get());
+        if let (Some(log), Some(entry)) = (&self.worker.access_log, self.entry.borrow().as_deref()) {
+            log.put(&self.line(entry));
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Where a request LEAVEs: to an endpoint of its backend, and again where it is safe and asked for.
+
+use std::{cell::RefCell, future::Future, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::Duration};
+
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header,
+    uri::{self, Scheme},
+};
+use hyper::body::Incoming;
+
+use super::{
+    clock::Side,
+    counter::add,
+    exchange::Exchange,
+    outcome::Reason,
+    upload::{Repeatable, Source, Upload},
+    upstream::{Lease, Unanswered},
+};
+use crate::snapshot::{Backend, Protocol, Retry, Rule};
+
+/// Endpoints tried for one attempt when they cannot be reached.
+const MAX_CONNECTS: usize = 5;
+/// Times that one attempt is handed to another connection because the first was closed before a byte was sent.
+const MAX_UNSENT: usize = 3;
+/// Repeats without a retry policy: of a request that no application can have seen, or that may be sent twice.
+const FREE_REPEATS: u32 = 2;
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// The head of a request on its way to a backend: origin-form target, one Host, no hop-by-hop fields.
+#[derive(Clone)]
+pub struct Head {
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub has_body: bool,
+    /// The client said `TE: trailers`.
+    pub takes_trailers: bool,
+    /// What `Upgrade` is to say to an HTTP/1.1 backend.
+    pub upgrade: Option<HeaderValue>,
+}
+
+impl Head {
+    /// With the framing and the connection's own fields that `protocol` needs.
+    pub fn into_request(mut self, protocol: Protocol, upload: Upload) -> Request<Upload> {
+        let headers = &mut self.headers;
+        headers.remove(header::TRANSFER_ENCODING);
+        if self.takes_trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        let mut request = Request::new(upload);
+        match protocol {
+            Protocol::Http1 => {
+                // hyper would send the body of a GET without framing, that is, not at all.
+                if self.has_body && !headers.contains_key(header::CONTENT_LENGTH) {
+                    headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                }
+                let connection = match (&self.upgrade, self.takes_trailers) {
+                    (Some(_), true) => Some("upgrade, te"),
+                    (Some(_), false) => Some("upgrade"),
+                    (None, true) => Some("te"),
+                    (None, false) => None,
+                };
+                if let Some(connection) = connection {
+                    headers.insert(header::CONNECTION, HeaderValue::from_static(connection));
+                }
+                if let Some(upgrade) = self.upgrade {
+                    headers.insert(header::UPGRADE, upgrade);
+                }
+                *request.uri_mut() = self.uri;
+            }
+            Protocol::H2c => {
+                *request.version_mut() = Version::HTTP_2;
+                *request.uri_mut() = with_authority(self.uri, headers.remove(header::HOST));
+            }
+        }
+        *request.method_mut() = self.method;
+        *request.headers_mut() = self.headers;
+        request
+    }
+
+    #[cfg(test)]
+    pub fn new(method: &Method, target: &str, fields: &[(&str, &str)]) -> Head {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name = http::HeaderName::try_from(*name).expect("valid");
+            headers.append(name, HeaderValue::from_str(value).expect("valid"));
+        }
+        let uri = target.parse().expect("valid");
+        Head { method: method.clone(), uri, headers, has_body: false, takes_trailers: false, upgrade: None }
+    }
+}
+
+/// HTTP/2 says the host in the target.
+fn with_authority(target: Uri, host: Option<HeaderValue>) -> Uri {
+    let mut parts = target.into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = host.and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+/// RFC 9110, 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    method.is_safe() || *method == Method::PUT || *method == Method::DELETE
+}
+
+/// The bodies of a request's attempts.
+enum Uploads {
+    Empty,
+    Repeatable(Rc<RefCell<Repeatable>>),
+    Single(Option<Box<Source>>),
+}
+
+impl Uploads {
+    fn may_repeat(&self) -> bool {
+        match self {
+            Uploads::Empty => true,
+            Uploads::Repeatable(source) => source.borrow().is_complete(),
+            Uploads::Single(_) => false,
+        }
+    }
+
+    fn next(&mut self) -> Upload {
+        match self {
+            Uploads::Empty => Upload::Empty,
+            Uploads::Repeatable(source) => Repeatable::next(source),
+            Uploads::Single(source) => Upload::Single(source.take().expect("there is one attempt")),
+        }
+    }
+}
+
+/// An answered attempt: the answer's head, and the connection that its body comes over.
+pub type Answered = (Response<Incoming>, Lease);
+
+/// An attempt without an answer.
+struct Failure {
+    reason: Reason,
+    /// The connection had served before: the backend may have closed it when the request was under way.
+    reused: bool,
+}
+
+/// What comes after an attempt.
+enum Next {
+    Again,
+    AgainLater,
+    End,
+}
+
+/// Sends a request to `backend` until it is answered, or may not be sent again.
+pub struct Forward<'a> {
+    pub exchange: &'a Rc<Exchange>,
+    pub rule: &'a Rule,
+    pub backend: &'a Backend,
+}
+
+impl Forward<'_> {
+    /// The answer, within the request timeout of the rule.
+    ///
+    /// # Errors
+    /// Why there is none; nothing was sent to the client.
+    pub async fn run(&self, head: Head, source: Option<Source>) -> Result<Answered, Reason> {
+        let attempts = self.attempts(head, source);
+        match self.rule.request_timeout.filter(|limit| !limit.is_zero()) {
+            Some(limit) => tokio::time::timeout(limit, attempts).await.unwrap_or(Err(Reason::RequestTimeout)),
+            None => attempts.await,
+        }
+    }
+
+    async fn attempts(&self, mut head: Head, source: Option<Source>) -> Result<Answered, Reason> {
+        let retry = self.rule.retry.as_ref().filter(|retry| retry.attempts > 0);
+        let mut uploads = match (source, retry) {
+            (None, _) => Uploads::Empty,
+            (Some(source), None) => Uploads::Single(Some(Box::new(source))),
+            (Some(source), Some(_)) => {
+                Uploads::Repeatable(Repeatable::new(source, self.exchange.worker.settings.max_retry_body))
+            }
+        };
+        let idempotent = is_idempotent(&head.method);
+        let (mut retries, mut free) = (0, FREE_REPEATS);
+        loop {
+            let spare = uploads.may_repeat().then(|| head.clone());
+            let result = self.attempt(head, uploads.next()).await;
+            if let Some(reason) = self.exchange.broken().filter(|_| result.is_err()) {
+                return Err(reason);
+            }
+            let Some(spare) = spare.filter(|_| uploads.may_repeat()) else {
+                return result.map_err(|failure| failure.reason);
+            };
+            let left = retry.filter(|retry| retries < retry.attempts);
+            match next(&result, left, idempotent, free) {
+                Next::End => return result.map_err(|failure| failure.reason),
+                Next::Again => free -= 1,
+                Next::AgainLater => {
+                    drop(result);
+                    let base = retry.map_or(Duration::ZERO, |retry| retry.backoff);
+                    tokio::time::sleep(backoff(base, retries)).await;
+                    retries += 1;
+                }
+            }
+            add(&self.exchange.worker.counters.retries);
+            head = spare;
+        }
+    }
+
+    /// One attempt, within the backend request timeout of the rule.
+    async fn attempt(&self, head: Head, upload: Upload) -> Result<Answered, Failure> {
+        let once = self.once(head, upload);
+        match self.rule.backend_timeout.filter(|limit| !limit.is_zero()) {
+            Some(limit) => tokio::time::timeout(limit, once)
+                .await
+                .unwrap_or(Err(Failure { reason: Reason::BackendTimeout, reused: false })),
+            None => once.await,
+        }
+    }
+
+    async fn once(&self, head: Head, upload: Upload) -> Result<Answered, Failure> {
+        let mut request = head.into_request(self.backend.protocol, upload);
+        if let Some(gate) = self.exchange.gate.borrow().clone() {
+            hyper::ext::on_informational(&mut request, move |answer| {
+                if answer.status() == http::StatusCode::CONTINUE {
+                    gate.open();
+                }
+            });
+        }
+        let mut unsent = 0;
+        loop {
+            let mut lease = self.lease().await.map_err(|reason| Failure { reason, reused: false })?;
+            let reused = lease.reused;
+            match answered(self.exchange, lease.send(request)).await {
+                Ok(response) => return Ok((response, lease)),
+                Err(Unanswered { unsent: Some(back), .. }) if unsent < MAX_UNSENT => {
+                    unsent += 1;
+                    request = *back;
+                }
+                Err(Unanswered { reason, .. }) => return Err(Failure { reason, reused }),
+            }
+        }
+    }
+
+    /// A connection to the next endpoint that can be reached.
+    async fn lease(&self) -> Result<Lease, Reason> {
+        let worker = &self.exchange.worker;
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        loop {
+            let now = worker.clock.now();
+            let avoid = |endpoint| tried.contains(&endpoint) || worker.upstreams.is_passed_over(endpoint, now);
+            let endpoint = worker.balance.endpoint(self.backend, avoid).ok_or(Reason::NoEndpoint)?;
+            match worker.upstreams.lease(worker, endpoint, self.backend.protocol).await {
+                Ok(lease) => {
+                    self.exchange.note_endpoint(endpoint);
+                    return Ok(lease);
+                }
+                Err(reason) => {
+                    let again = tried.contains(&endpoint);
+                    tried.push(endpoint);
+                    if again || tried.len() >= self.backend.endpoints.len().min(MAX_CONNECTS) {
+                        return Err(reason);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The rules of sending again: what no application has seen always may be, what is idempotent when its connection had
+/// been used before; everything else only as the retry policy says.
+fn next(result: &Result<Answered, Failure>, left: Option<&Retry>, idempotent: bool, free: u32) -> Next {
+    let wanted = match result {
+        Ok((response, _)) => left.is_some_and(|retry| retry.codes.contains(&response.status().as_u16())),
+        Err(Failure { reason, reused }) => {
+            let stale = *reason == Reason::BackendClosed && *reused && idempotent;
+            if free > 0 && (stale || *reason == Reason::Unprocessed) {
+                return Next::Again;
+            }
+            left.is_some() && (reason.is_unprocessed() || (*reason == Reason::BackendTimeout && idempotent))
+        }
+    };
+    if wanted { Next::AgainLater } else { Next::End }
+}
+
+/// Exponential from `base`, with jitter of a half.
+fn backoff(base: Duration, retries: u32) -> Duration {
+    let full = base.saturating_mul(1 << retries.min(10)).min(MAX_BACKOFF.max(base));
+    full.mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+/// Waits for the answer's head, as long as bytes move.
+async fn answered(
+    exchange: &Exchange,
+    sending: impl Future<Output = Result<Response<Incoming>, Unanswered>>,
+) -> Result<Response<Incoming>, Unanswered> {
+    let mut sending = pin!(sending);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+            exchange.watch.touch();
+            return Poll::Ready(sent);
+        }
+        if exchange.watch.is_expired() {
+            let reason = if exchange.awaits_client.get() { Reason::ClientStalled } else { Reason::BackendStalled };
+            return Poll::Ready(Err(Unanswered { unsent: None, reason }));
+        }
+        exchange.watch.wait(Side::Answer, cx.waker());
+        Poll::Pending
+    })
+    .await
+}

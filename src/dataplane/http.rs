@@ -1,0 +1,222 @@
+//! Where a request ENTERs: its head is checked, its listener and rule are chosen, its filters applied.
+
+use std::rc::Rc;
+
+use http::{Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::{
+    Connection, Worker, answer,
+    body::Body,
+    exchange::Exchange,
+    field,
+    filter::{self, Effects, Place},
+    forward::{Forward, Head},
+    gate::{self, Gate},
+    head, mirror,
+    outcome::Reason,
+    upgrade::{self, Wanted},
+    upload::Source,
+};
+use crate::snapshot::{Backend, Matched, Protocol, Rule, Snapshot, path};
+
+/// Answers one request. Never fails: every error is an answer, and where the connection has to end with it, an HTTP/1
+/// answer says `Connection: close` or its body ends in an error.
+pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
+    let exchange = Exchange::open(&worker, &connection, &request);
+    let snapshot = worker.snapshots.pin();
+    let is_head = *request.method() == Method::HEAD;
+    let answered = enter(&exchange, &snapshot, request).await;
+    let mut response = answered.unwrap_or_else(|reason| refused(&exchange, reason));
+    if is_head && !response.body().is_end_stream() {
+        without_body(&mut response);
+    }
+    response
+}
+
+fn refused(exchange: &Exchange, reason: Reason) -> Response<Body> {
+    exchange.decide(reason, reason.status().as_u16());
+    exchange.end_upload();
+    answer::own(reason, exchange.version)
+}
+
+/// HEAD: the fields of the answer to a GET (RFC 9110, 9.3.2).
+fn without_body(response: &mut Response<Body>) {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = Body::empty();
+}
+
+async fn enter(
+    exchange: &Rc<Exchange>,
+    snapshot: &Snapshot,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Reason> {
+    let (worker, connection) = (&exchange.worker, &exchange.connection);
+    let has_body = !request.body().is_end_stream();
+    let wanted = upgrade::wanted(&mut request, has_body);
+    let (mut parts, incoming) = request.into_parts();
+    let authority = head::check(&mut parts, &worker.settings)?;
+    let client =
+        connection.client.get_or_init(|| field::Client::new(connection.peer.ip(), &worker.settings.trusted_proxies));
+    let takes_trailers = field::has_token(&parts.headers, header::TE, "trailers");
+    field::strip_hop_by_hop(&mut parts.headers);
+    field::set_forwarding(&mut parts.headers, client, connection.tls.is_some());
+    exchange.note(|entry| {
+        entry.host = authority.name().to_string();
+        entry.request_id = field::id(&parts.headers).to_string();
+    });
+    let head = Head {
+        method: parts.method,
+        uri: parts.uri,
+        headers: parts.headers,
+        has_body,
+        takes_trailers,
+        upgrade: wanted.as_ref().map(|wanted| wanted.protocols.clone()),
+    };
+    if head.uri == "*" {
+        // The server as a whole is asked (RFC 9110, 9.3.7), and no route can match.
+        exchange.decide(Reason::Answered, StatusCode::OK.as_u16());
+        return Ok(answer::bare(StatusCode::OK));
+    }
+    let matched = choose(snapshot, connection, authority.name(), &head)?;
+    exchange.note(|entry| {
+        entry.route = Some(matched.rule.route.clone());
+        entry.rule = matched.rule.index;
+    });
+    let place = Place { prefix: matched.prefix, tls: connection.tls.is_some(), port: connection.socket.port() };
+    follow(exchange, snapshot, matched.rule, &place, head, Rest { incoming, wanted }).await
+}
+
+/// What of a request is not in its head.
+struct Rest {
+    incoming: Incoming,
+    wanted: Option<Wanted>,
+}
+
+/// The rule for a request: of the listener with the most specific hostname, and only of it, the hosts from the most to
+/// the least specific.
+fn choose<'s>(snapshot: &'s Snapshot, connection: &Connection, host: &str, head: &Head) -> Result<Matched<'s>, Reason> {
+    let socket = snapshot.sockets.get(&connection.socket).ok_or(Reason::NoRoute)?;
+    let listener = socket.listeners.find(host).next();
+    if let Some(tls) = &connection.tls
+        && let Some(listener) = listener
+        && listener.key != tls.listener
+    {
+        return Err(Reason::Misdirected);
+    }
+    let listener = listener.ok_or(Reason::NoRoute)?;
+    let find = |path: &str| {
+        let mut hosts = listener.hosts.find(host);
+        hosts.find_map(|host| host.find(path, head.uri.query(), &head.method, &head.headers))
+    };
+    let found = find(head.uri.path());
+    for reading in path::readings(head.uri.path()) {
+        let other = find(&reading.map_err(|_| Reason::BadTarget)?);
+        let same = |other: &Matched<'_>| found.as_ref().is_some_and(|found| std::ptr::eq(found.rule, other.rule));
+        if other.is_some_and(|other| !same(&other)) {
+            return Err(Reason::BadTarget);
+        }
+    }
+    found.ok_or(Reason::NoRoute)
+}
+
+/// Does what `rule` says, and gives the answer the rule's finish whoever made it.
+async fn follow<'s>(
+    exchange: &Rc<Exchange>,
+    snapshot: &'s Snapshot,
+    rule: &'s Rule,
+    place: &Place,
+    head: Head,
+    rest: Rest,
+) -> Result<Response<Body>, Reason> {
+    if rule.broken.is_some() {
+        return Err(Reason::RuleBroken);
+    }
+    let mut effects = Effects::default();
+    let answered = reach(exchange, snapshot, rule, place, head, rest, &mut effects).await;
+    let mut response = answered.unwrap_or_else(|reason| refused(exchange, reason));
+    filter::on_answer(&rule.filters, response.headers_mut());
+    if let Some(grant) = &effects.cors {
+        grant.apply(response.headers_mut());
+    }
+    Ok(response)
+}
+
+async fn reach<'s>(
+    exchange: &Rc<Exchange>,
+    snapshot: &'s Snapshot,
+    rule: &'s Rule,
+    place: &Place,
+    mut head: Head,
+    rest: Rest,
+    effects: &mut Effects<'s>,
+) -> Result<Response<Body>, Reason> {
+    let done = |response: Response<Body>| {
+        exchange.decide(Reason::Answered, response.status().as_u16());
+        response
+    };
+    if let Some(response) = filter::on_request(&rule.filters, &mut head, place, effects)? {
+        return Ok(done(response));
+    }
+    let chosen = exchange.worker.balance.backend(rule).ok_or(Reason::NoBackend)?;
+    if let Some(response) = filter::on_request(&chosen.filters, &mut head, place, effects)? {
+        return Ok(done(response));
+    }
+    let key = chosen.backend.as_ref().ok_or(Reason::InvalidBackend)?;
+    let backend = snapshot.backends.get(key).ok_or(Reason::InvalidBackend)?;
+    if backend.endpoints.is_empty() {
+        return Err(Reason::NoEndpoint);
+    }
+    let mirrors = std::mem::take(&mut effects.mirrors);
+    let tees = if mirrors.is_empty() { Vec::new() } else { mirror::send(&exchange.worker, snapshot, mirrors) };
+    let mut response = forward(exchange, rule, backend, head, rest, tees).await?;
+    filter::on_answer(&chosen.filters, response.headers_mut());
+    Ok(response)
+}
+
+async fn forward(
+    exchange: &Rc<Exchange>,
+    rule: &Rule,
+    backend: &Backend,
+    mut head: Head,
+    rest: Rest,
+    tees: Vec<mirror::Tee>,
+) -> Result<Response<Body>, Reason> {
+    expect(exchange, backend, &mut head);
+    let extended = exchange.version == Version::HTTP_2 && rest.wanted.is_some();
+    let source = head.has_body.then(|| Source::new(rest.incoming, exchange.clone(), tees));
+    let method = head.method.clone();
+    let (response, lease) = Forward { exchange, rule, backend }.run(head, source).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return upgrade::join(response, rest.wanted, exchange);
+    }
+    // For a CONNECT any success means that the tunnel stands.
+    if extended && response.status().is_success() {
+        return Err(Reason::UpgradeNotAgreed);
+    }
+    exchange.decide(Reason::ClientGone, response.status().as_u16());
+    answer::receive(response, &method, lease, exchange).await
+}
+
+/// Holds the body back for a client and a backend that can speak of it: hyper sends the client its 100 when the body is
+/// first asked for.
+fn expect(exchange: &Exchange, backend: &Backend, head: &mut Head) {
+    let expects = field::has_token(&head.headers, header::EXPECT, "100-continue");
+    if !expects || !head.has_body || exchange.version == Version::HTTP_10 {
+        if exchange.version == Version::HTTP_10 {
+            head.headers.remove(header::EXPECT);
+        }
+        return;
+    }
+    if exchange.version == Version::HTTP_11 && backend.protocol == Protocol::Http1 {
+        let gate = Gate::new();
+        *exchange.gate.borrow_mut() = Some(gate.clone());
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(gate::PATIENCE).await;
+            gate.open();
+        });
+    }
+}

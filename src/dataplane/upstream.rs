@@ -1,0 +1,316 @@
+//! A worker's connections to backends: HTTP/1.1 ones that serve one request at a time, HTTP/2 ones that are shared.
+//!
+//! Keyed by endpoint and protocol; no lock. A connection that has seen anything out of order is never used again: hyper
+//! closes it, or its [`Lease`] is dropped instead of given back.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpStream, sync::Mutex};
+
+use super::{Settings, Worker, counter::add, outcome::Reason, upload::Upload};
+use crate::snapshot::Protocol;
+
+/// An endpoint that could not be reached is passed over for so long, where there is another.
+const PASSED_OVER: Duration = Duration::from_secs(3);
+/// Shared connections to one endpoint; beyond them streams wait their turn.
+const MAX_SHARED: usize = 16;
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All of a worker's backend connections.
+#[derive(Default)]
+pub struct Upstreams {
+    idle: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+    shared: RefCell<HashMap<SocketAddr, Rc<SharedPool>>>,
+    /// Endpoints that could not be reached, and until which tick they are passed over.
+    unreachable: RefCell<HashMap<SocketAddr, u32>>,
+}
+
+struct Idle {
+    sender: http1::SendRequest<Upload>,
+    since: u32,
+}
+
+#[derive(Default)]
+struct SharedPool {
+    connections: RefCell<Vec<Rc<Shared>>>,
+    /// Held while connecting, so that a burst of requests makes one connection.
+    connecting: Mutex<()>,
+}
+
+struct Shared {
+    sender: http2::SendRequest<Upload>,
+    /// Knows how many streams the backend allows at once. Borrowed for no longer than a poll.
+    connection: Rc<RefCell<http2::Connection<TokioIo<TcpStream>, Upload, LocalExecutor>>>,
+    active: Cell<usize>,
+    last_used: Cell<u32>,
+}
+
+impl Shared {
+    fn has_room(&self) -> bool {
+        !self.sender.is_closed() && self.active.get() < self.connection.borrow().current_max_send_streams()
+    }
+}
+
+/// A stream of a shared connection.
+struct Stream(Rc<Shared>);
+
+impl Stream {
+    fn open(shared: Rc<Shared>) -> Stream {
+        shared.active.set(shared.active.get() + 1);
+        Stream(shared)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+    }
+}
+
+/// The use of a connection for one request. Dropped without [`Lease::give_back`], an HTTP/1.1 connection is closed.
+pub struct Lease {
+    endpoint: SocketAddr,
+    /// It has served a request before, so that the backend may be about to close it.
+    pub reused: bool,
+    kind: Kind,
+}
+
+enum Kind {
+    Exclusive(http1::SendRequest<Upload>),
+    Shared(Stream),
+}
+
+/// An attempt that got no answer.
+pub struct Unanswered {
+    /// The request, where nothing of it was sent.
+    pub unsent: Option<Box<Request<Upload>>>,
+    pub reason: Reason,
+}
+
+impl Upstreams {
+    /// A connection to `endpoint`: an idle or shared one, or a new one.
+    ///
+    /// # Errors
+    /// [`Reason::ConnectFailed`] or [`Reason::ConnectTimeout`]: nothing was sent, another endpoint may be tried.
+    pub async fn lease(&self, worker: &Worker, endpoint: SocketAddr, protocol: Protocol) -> Result<Lease, Reason> {
+        match protocol {
+            Protocol::Http1 => match self.take_idle(endpoint) {
+                Some(sender) => Ok(Lease { endpoint, reused: true, kind: Kind::Exclusive(sender) }),
+                None => {
+                    let sender = connect_http1(worker, endpoint).await?;
+                    Ok(Lease { endpoint, reused: false, kind: Kind::Exclusive(sender) })
+                }
+            },
+            Protocol::H2c => self.lease_shared(worker, endpoint).await,
+        }
+    }
+
+    fn take_idle(&self, endpoint: SocketAddr) -> Option<http1::SendRequest<Upload>> {
+        let mut idle = self.idle.borrow_mut();
+        let stack = idle.get_mut(&endpoint)?;
+        // The one used last is the least likely to be closed by the backend.
+        while let Some(idle) = stack.pop() {
+            if idle.sender.is_ready() {
+                return Some(idle.sender);
+            }
+        }
+        None
+    }
+
+    async fn lease_shared(&self, worker: &Worker, endpoint: SocketAddr) -> Result<Lease, Reason> {
+        let pool = self.shared.borrow_mut().entry(endpoint).or_default().clone();
+        let lease = |shared, reused| Lease { endpoint, reused, kind: Kind::Shared(Stream::open(shared)) };
+        if let Some(shared) = pool.with_room() {
+            return Ok(lease(shared, true));
+        }
+        let _connecting = pool.connecting.lock().await;
+        if let Some(shared) = pool.with_room().or_else(|| pool.at_bound()) {
+            return Ok(lease(shared, true));
+        }
+        let shared = Rc::new(connect_http2(worker, endpoint).await?);
+        pool.connections.borrow_mut().push(shared.clone());
+        Ok(lease(shared, false))
+    }
+
+    fn keep(&self, worker: &Worker, endpoint: SocketAddr, sender: http1::SendRequest<Upload>) {
+        let mut idle = self.idle.borrow_mut();
+        let stack = idle.entry(endpoint).or_default();
+        if stack.len() >= worker.settings.max_idle_per_endpoint.max(1) {
+            stack.remove(0);
+        }
+        stack.push(Idle { sender, since: worker.clock.now() });
+    }
+
+    /// Could `endpoint` not be reached a short while ago?
+    pub fn is_passed_over(&self, endpoint: SocketAddr, now: u32) -> bool {
+        self.unreachable.borrow().get(&endpoint).is_some_and(|&until| until.wrapping_sub(now) as i32 > 0)
+    }
+
+    fn pass_over(&self, endpoint: SocketAddr, until: u32) {
+        self.unreachable.borrow_mut().insert(endpoint, until);
+    }
+
+    /// Closes what is closed by the backend or has been idle for `idle_ticks`.
+    pub fn sweep(&self, now: u32, idle_ticks: u32) {
+        let fresh = |since: u32| now.wrapping_sub(since) < idle_ticks;
+        self.idle.borrow_mut().retain(|_, stack| {
+            stack.retain(|idle| idle.sender.is_ready() && fresh(idle.since));
+            !stack.is_empty()
+        });
+        self.shared.borrow_mut().retain(|_, pool| {
+            let mut connections = pool.connections.borrow_mut();
+            connections.retain(|shared| {
+                if shared.active.get() > 0 {
+                    shared.last_used.set(now);
+                }
+                !shared.sender.is_closed() && (shared.active.get() > 0 || fresh(shared.last_used.get()))
+            });
+            !connections.is_empty() || Rc::strong_count(pool) > 1
+        });
+        self.unreachable.borrow_mut().retain(|_, until| until.wrapping_sub(now) as i32 > 0);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.shared.borrow().is_empty() && self.unreachable.borrow().is_empty()
+    }
+}
+
+impl SharedPool {
+    fn with_room(&self) -> Option<Rc<Shared>> {
+        self.connections.borrow().iter().find(|shared| shared.has_room()).cloned()
+    }
+
+    /// When there may be no more connections: the one with the fewest streams.
+    fn at_bound(&self) -> Option<Rc<Shared>> {
+        let connections = self.connections.borrow();
+        let open = || connections.iter().filter(|shared| !shared.sender.is_closed());
+        if open().count() < MAX_SHARED {
+            return None;
+        }
+        open().min_by_key(|shared| shared.active.get()).cloned()
+    }
+}
+
+impl Lease {
+    /// Sends `request`. Dropping the future gives the request up: the connection is closed, or the stream reset.
+    pub async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unanswered> {
+        let sent = match &mut self.kind {
+            Kind::Exclusive(sender) => sender.try_send_request(request).await,
+            Kind::Shared(stream) => stream.0.sender.clone().try_send_request(request).await,
+        };
+        sent.map_err(|mut error| Unanswered {
+            unsent: error.take_message().map(Box::new),
+            reason: reason(error.error()),
+        })
+    }
+
+    /// The answer was read to its end: the connection may serve another request.
+    pub fn give_back(self, worker: &Rc<Worker>) {
+        let Kind::Exclusive(mut sender) = self.kind else { return };
+        if sender.is_ready() {
+            worker.upstreams.keep(worker, self.endpoint, sender);
+        } else if !sender.is_closed() {
+            // The request's body is still on its way.
+            let (worker, endpoint) = (worker.clone(), self.endpoint);
+            tokio::task::spawn_local(async move {
+                let ready = tokio::time::timeout(worker.settings.stall_timeout, sender.ready()).await;
+                if let Ok(Ok(())) = ready {
+                    worker.upstreams.keep(&worker, endpoint, sender);
+                }
+            });
+        }
+    }
+}
+
+/// What hyper's error means for the exchange.
+fn reason(error: &hyper::Error) -> Reason {
+    let refused = |error: &h2::Error| {
+        error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away() && error.is_remote()
+    };
+    if h2_error(error).is_some_and(refused) {
+        Reason::Unprocessed
+    } else if error.is_parse() {
+        Reason::BadAnswer
+    } else {
+        Reason::BackendClosed
+    }
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+async fn connect(worker: &Worker, endpoint: SocketAddr) -> Result<TokioIo<TcpStream>, Reason> {
+    add(&worker.counters.connects);
+    let connected = tokio::time::timeout(worker.settings.connect_timeout, TcpStream::connect(endpoint)).await;
+    let failed = match connected {
+        Ok(Ok(stream)) => {
+            // Without it small writes wait for acknowledgements; where it cannot be set, they do.
+            let _ = stream.set_nodelay(true);
+            return Ok(TokioIo::new(stream));
+        }
+        Ok(Err(_)) => Reason::ConnectFailed,
+        Err(_) => Reason::ConnectTimeout,
+    };
+    add(&worker.counters.connect_failures);
+    worker.upstreams.pass_over(endpoint, worker.clock.now().wrapping_add(worker.clock.ticks(PASSED_OVER)));
+    Err(failed)
+}
+
+async fn connect_http1(worker: &Worker, endpoint: SocketAddr) -> Result<http1::SendRequest<Upload>, Reason> {
+    let io = connect(worker, endpoint).await?;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(worker.settings.max_head.max(8 << 10)).max_header_size(worker.settings.max_head);
+    let (sender, connection) = builder.handshake(io).await.map_err(|_| Reason::ConnectFailed)?;
+    tokio::task::spawn_local(async move {
+        // What ends a connection is seen by the request on it.
+        let _ = connection.with_upgrades().await;
+    });
+    Ok(sender)
+}
+
+async fn connect_http2(worker: &Worker, endpoint: SocketAddr) -> Result<Shared, Reason> {
+    let io = connect(worker, endpoint).await?;
+    let Settings { h2_stream_window, h2_connection_window, h2_max_header_list, .. } = *worker.settings;
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(h2_stream_window)
+        .initial_connection_window_size(h2_connection_window)
+        .max_header_list_size(h2_max_header_list)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .handshake(io)
+        .await
+        .map_err(|_| Reason::ConnectFailed)?;
+    let connection = Rc::new(RefCell::new(connection));
+    let driven = connection.clone();
+    tokio::task::spawn_local(async move {
+        let _ = std::future::poll_fn(|cx| Pin::new(&mut *driven.borrow_mut()).poll(cx)).await;
+    });
+    Ok(Shared { sender, connection, active: Cell::new(0), last_used: Cell::new(worker.clock.now()) })
+}
+
+/// Runs hyper's tasks on the worker's own thread.
+#[derive(Clone)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
