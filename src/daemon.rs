@@ -1,13 +1,149 @@
-//! The loop: owns what was last good.
+//! The loop: one pass after another, and what was last good.
+//!
+//! Everything that changes comes here as a reason for a pass: the watch, a reload, an ExternalName that resolved anew, a
+//! socket to try again. The control runtime is a thread of its own; the workers never wait for it.
 
-use std::process::ExitCode;
+use std::{
+    collections::HashSet,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crate::cli::run::RunOptions;
+use anyhow::Context;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
+    time::sleep_until,
+};
 
-/// Serves until SIGTERM.
+mod address;
+mod lock;
+mod name;
+mod pass;
+mod source;
+mod tell;
+mod view;
+
+use self::{lock::Lock, pass::Pass};
+use crate::{
+    cli::run::RunOptions,
+    manifest::watch::Watch,
+    observe::{admin, log},
+    view::{Request, View},
+};
+
+/// A directory is looked at after this time even when nothing was heard of it: watches miss things.
+const POLL: Duration = Duration::from_secs(30);
+/// Sockets that could not be bound, and state that could not be written, are tried again after this time.
+const AGAIN: Duration = Duration::from_secs(3);
+/// A new ExternalName is waited for this long before what names it is served.
+const FIRST_LOOKUP: Duration = Duration::from_secs(2);
+
+/// Runs the daemon until it is told to stop.
 ///
 /// # Errors
-/// Always, for now: the daemon is not there yet.
+/// What keeps it from starting: a directory that cannot be made, another daemon on the state directory, no worker.
 pub fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("{} cannot be served: the daemon is not there yet", options.config_dir.display())
+    log::init(&options.log_level).map_err(anyhow::Error::msg)?;
+    let _lock = take_lock(&options)?;
+    // Outside the runtime: it waits for the workers' threads.
+    let pass = Pass::start(&options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control runtime")?;
+    runtime.block_on(control(options, pass))
+}
+
+async fn control(options: RunOptions, mut pass: Pass) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (mut watch, unwatched) = Watch::new();
+    if let Some(error) = unwatched {
+        tracing::warn!(%error, poll = ?POLL, "directory cannot be watched, only polled");
+    }
+    let mut asked = admin_socket(&options)?;
+    look(&mut pass, &mut watch, &options, true).await;
+    tell::ready(&pass.view);
+    loop {
+        let next = pass.next().map_or(Instant::now() + POLL, |next| next.min(Instant::now() + POLL));
+        tokio::select! {
+            () = watch.changed() => look(&mut pass, &mut watch, &options, false).await,
+            () = pass.names.changed() => pass.run().await,
+            () = sleep_until(next.into()) => look(&mut pass, &mut watch, &options, false).await,
+            _ = hangup.recv() => {
+                tell::reloading();
+                look(&mut pass, &mut watch, &options, true).await;
+                tell::ready(&pass.view);
+            }
+            Some((request, answer)) = asked.recv() => {
+                if matches!(request, Request::Reload) {
+                    look(&mut pass, &mut watch, &options, true).await;
+                }
+                // A client that went away needs no answer.
+                let _ = answer.send(pass.view.clone());
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tell::stopping();
+    let drained = tokio::task::spawn_blocking(move || pass.drain());
+    tokio::select! {
+        _ = drained => {}
+        // Asked a second time: whoever asks does not want to wait.
+        _ = terminate.recv() => std::process::exit(0),
+        _ = interrupt.recv() => std::process::exit(0),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Looks at the directory and runs a pass when something changed, again where a watch was missing for a moment.
+async fn look(pass: &mut Pass, watch: &mut Watch, options: &RunOptions, now_or_never: bool) {
+    let busy = if now_or_never { HashSet::new() } else { watch.busy() };
+    let mut changed = pass.sources.look(&busy, now_or_never);
+    if watch.follow(&options.config_dir, &pass.sources.directories()) {
+        changed |= pass.sources.look(&busy, now_or_never);
+    }
+    if changed || now_or_never || pass.is_due() {
+        pass.run().await;
+    }
+}
+
+fn take_lock(options: &RunOptions) -> anyhow::Result<Option<Lock>> {
+    let path = options.state_dir.join("lock");
+    if let Err(error) = std::fs::create_dir_all(&options.state_dir) {
+        tracing::error!(path = %options.state_dir.display(), %error, "state directory cannot be made");
+        return Ok(None);
+    }
+    match Lock::take(&path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(lock::LockError::Io(error)) => {
+            // Full or read-only: what is asked for is served all the same, and the pass says that it is not kept.
+            tracing::error!(path = %path.display(), %error, "state directory cannot be locked");
+            Ok(None)
+        }
+        Err(held) => Err(held.into()),
+    }
+}
+
+type Asked = (Request, oneshot::Sender<Arc<View>>);
+
+/// Serves the admin socket; requests come back through the channel, since the loop alone may run a pass.
+fn admin_socket(options: &RunOptions) -> anyhow::Result<mpsc::Receiver<Asked>> {
+    let directory = &options.runtime_dir;
+    std::fs::create_dir_all(directory).with_context(|| format!("the runtime directory {}", directory.display()))?;
+    let listener = admin::bind(directory).with_context(|| format!("the admin socket in {}", directory.display()))?;
+    let (ask, asked) = mpsc::channel(16);
+    tokio::spawn(admin::serve(listener, move |request: Request| {
+        let ask = ask.clone();
+        async move {
+            let (answer, view) = oneshot::channel::<Arc<View>>();
+            let sent = ask.send((request.clone(), answer)).await.is_ok();
+            match view.await {
+                Ok(view) if sent => view.answer(&request),
+                _ => View::default().answer(&request),
+            }
+        }
+    }));
+    Ok(asked)
 }

@@ -41,11 +41,10 @@ pub struct Exchange {
 impl Exchange {
     pub fn open<B>(worker: &Rc<Worker>, connection: &Rc<Connection>, request: &http::Request<B>) -> Rc<Exchange> {
         worker.keep_house();
-        let reader = (request.version() != Version::HTTP_2).then(|| connection.stalled.clone());
         Rc::new(Exchange {
             worker: worker.clone(),
             connection: connection.clone(),
-            watch: Watch::new(&worker.clock, worker.settings.stall_timeout, reader),
+            watch: Watch::new(&worker.clock, worker.settings.stall_timeout),
             version: request.version(),
             reason: Cell::new(Reason::ClientGone),
             status: Cell::new(0),

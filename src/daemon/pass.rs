@@ -1,0 +1,253 @@
+//! One pass: resolve → plan → compile → publish → report, and the state that passes from one to the next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{AGAIN, FIRST_LOOKUP, address, name::Names, source::Sources, tell, view};
+use crate::{
+    api::ObjectKey,
+    cli::run::RunOptions,
+    compile::compile,
+    finding::{Finding, Severity},
+    graph::{self, Addresses, Graph, LastGood},
+    manifest::{
+        Object,
+        accepted::{object_path, state_finding},
+        span::Bounds,
+    },
+    plan::{EndpointsPlan, Plan, lower},
+    publish::DataPlane,
+    snapshot::Snapshot,
+    status::{Published, ReportInput, report, write::StatusFiles},
+    view::View,
+};
+
+/// What was last good, and what a pass needs.
+pub struct Pass {
+    pub sources: Sources,
+    pub names: Names,
+    /// What is in force, for people.
+    pub view: Arc<View>,
+    options: RunOptions,
+    addresses: Addresses,
+    last_good: LastGood,
+    plan: Plan,
+    resolved: BTreeMap<String, Vec<IpAddr>>,
+    snapshot: Arc<Snapshot>,
+    data_plane: DataPlane,
+    sockets: BTreeMap<SocketAddr, Result<(), String>>,
+    documents: BTreeMap<ObjectKey, Value>,
+    status_files: Option<StatusFiles>,
+    /// When to try again what failed for a reason that may go away by itself.
+    again: Option<Instant>,
+    logged: BTreeSet<Finding>,
+    started: Timestamp,
+    assigned_path: PathBuf,
+}
+
+impl Pass {
+    /// Starts the workers and reads the state directory.
+    ///
+    /// # Errors
+    /// The workers cannot be started.
+    pub fn start(options: &RunOptions) -> anyhow::Result<Pass> {
+        let workers =
+            options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
+        let data_plane = DataPlane::start(Arc::new(options.settings.clone()), workers).context("the workers")?;
+        let assigned_path = options.state_dir.join("addresses.json");
+        let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
+            tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
+            BTreeMap::new()
+        });
+        let bounds = Bounds {
+            bytes: options.max_file_size,
+            nodes: options.max_nodes,
+            documents: options.max_documents,
+            depth: options.max_depth,
+        };
+        Ok(Pass {
+            sources: Sources::open(&options.config_dir, &options.state_dir, bounds),
+            names: Names::default(),
+            view: Arc::default(),
+            addresses: address::addresses(&options.addresses, options.address_pool, assigned),
+            last_good: LastGood::default(),
+            plan: Plan::default(),
+            resolved: BTreeMap::new(),
+            snapshot: Arc::default(),
+            data_plane,
+            sockets: BTreeMap::new(),
+            documents: BTreeMap::new(),
+            status_files: None,
+            again: None,
+            logged: BTreeSet::new(),
+            started: Timestamp::now(),
+            assigned_path,
+            options: options.clone(),
+        })
+    }
+
+    /// When a pass is wanted though nothing changes.
+    pub fn next(&self) -> Option<Instant> {
+        self.again.into_iter().chain(self.sources.look_again()).min()
+    }
+
+    /// Has that time come?
+    pub fn is_due(&self) -> bool {
+        self.next().is_some_and(|next| next <= Instant::now())
+    }
+
+    /// Runs the stages from resolve on. Never fails: what goes wrong is a finding.
+    pub async fn run(&mut self) {
+        let now = Timestamp::now();
+        self.again = None;
+        let assigned = std::mem::take(&mut self.addresses.assigned);
+        self.addresses = address::addresses(&self.options.addresses, self.options.address_pool, assigned);
+        let objects: Vec<_> = self.sources.objects.values().cloned().collect();
+        let graph = graph::resolve(&graph::Input {
+            objects: &objects,
+            addresses: &self.addresses,
+            last_good: &self.last_good,
+            now,
+        });
+        let mut findings = self.sources.findings.clone();
+        findings.extend(graph.findings.iter().cloned());
+        findings.extend(self.keep_assigned(&graph));
+        self.last_good = graph.last_good();
+        self.publish(lower(&graph), &mut findings).await;
+        self.report(&graph, &objects, now, &mut findings);
+        self.tell(&graph, now, findings);
+    }
+
+    /// Lets requests in flight end, for as long as the drain timeout allows.
+    pub fn drain(self) {
+        self.data_plane.drain(self.options.settings.drain_timeout);
+    }
+
+    fn keep_assigned(&mut self, graph: &Graph) -> Option<Finding> {
+        if self.addresses.assigned == graph.assigned {
+            return None;
+        }
+        self.addresses.assigned = graph.assigned.clone();
+        address::keep_assigned(&self.assigned_path, &graph.assigned).err()
+    }
+
+    /// compile → publish, skipped when the plan and the addresses of names are as before.
+    async fn publish(&mut self, plan: Plan, findings: &mut Vec<Finding>) {
+        self.resolve_names(&plan, findings).await;
+        let resolved = self.names.addresses();
+        if self.snapshot.generation == 0 || plan != self.plan || resolved != self.resolved {
+            let (mut snapshot, broken) = compile(&plan, Some((&self.plan, &self.snapshot)), &resolved);
+            findings.extend(broken);
+            snapshot.generation = self.snapshot.generation + 1;
+            self.snapshot = Arc::new(snapshot);
+            self.sockets = self.data_plane.publish(self.snapshot.clone());
+            (self.plan, self.resolved) = (plan, resolved);
+        } else if self.sockets.values().any(Result::is_err) {
+            self.sockets = self.data_plane.retry_binds();
+        }
+        for (address, problem) in &self.sockets {
+            if let Err(problem) = problem {
+                self.again = Some(Instant::now() + AGAIN);
+                findings.push(socket_finding(*address, problem));
+            }
+        }
+    }
+
+    async fn resolve_names(&mut self, plan: &Plan, findings: &mut Vec<Finding>) {
+        let names = plan.backends.values().filter_map(|backend| match &backend.endpoints {
+            EndpointsPlan::Name { host, .. } => Some(host.clone()),
+            EndpointsPlan::Addresses(_) => None,
+        });
+        if self.names.want(&names.collect()) {
+            // What names it answers 503 until it is resolved; after this time it has to.
+            let _ = timeout(FIRST_LOOKUP, async {
+                while self.names.pending() {
+                    self.names.changed().await;
+                }
+            })
+            .await;
+        }
+        findings.extend(self.names.failures().map(|(name, error)| Finding {
+            severity: Severity::Warning,
+            origin: None,
+            object: None,
+            field: String::new(),
+            reason: "NameNotResolved".to_owned(),
+            message: format!("the ExternalName {name} does not resolve: {error}"),
+            remedy: "its last addresses stay in use; check the name and the machine's resolver".to_owned(),
+        }));
+    }
+
+    /// Status files: the findings of the graph written down. Tried again later when the file system refuses.
+    fn report(&mut self, graph: &Graph, objects: &[Arc<Object>], now: Timestamp, findings: &mut Vec<Finding>) {
+        let published = Published { sockets: self.sockets.clone() };
+        let input = ReportInput { objects, previous: &self.documents, now };
+        let documents = report(graph, &published, &input);
+        self.documents = documents.into_iter().map(|document| (document.key, document.value)).collect();
+        let files = self.documents.iter().map(|(key, document)| (object_path(key, ".yaml"), document));
+        let directory = self.options.runtime_dir.join("status");
+        if self.status_files.is_none() {
+            self.status_files = StatusFiles::open(&directory).ok();
+        }
+        let written = match &mut self.status_files {
+            Some(status_files) => status_files.write(files),
+            None => std::fs::create_dir_all(&directory).and(Err(std::io::Error::other("it cannot be opened"))),
+        };
+        if let Err(error) = written {
+            self.again = Some(Instant::now() + AGAIN);
+            findings.push(state_finding(
+                format!("status cannot be written below {}: {error}", directory.display()),
+                "make room, or make it writable",
+            ));
+        }
+    }
+
+    /// The view for people, the journal and the service manager.
+    fn tell(&mut self, graph: &Graph, now: Timestamp, mut findings: Vec<Finding>) {
+        findings.sort();
+        findings.dedup();
+        let fresh: BTreeSet<Finding> = findings.iter().cloned().collect();
+        for finding in fresh.difference(&self.logged) {
+            match finding.severity {
+                Severity::Error => tracing::error!(reason = %finding.reason, "{finding}"),
+                Severity::Warning => tracing::warn!(reason = %finding.reason, "{finding}"),
+            }
+        }
+        self.logged = fresh;
+        self.view = Arc::new(view::view(&view::Facts {
+            options: &self.options,
+            sources: &self.sources,
+            graph,
+            documents: &self.documents,
+            plan: &self.plan,
+            sockets: &self.sockets,
+            generation: self.snapshot.generation,
+            started: self.started,
+            now,
+            findings,
+        }));
+        tell::status(&self.view);
+    }
+}
+
+fn socket_finding(address: SocketAddr, problem: &str) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        origin: None,
+        object: None,
+        field: String::new(),
+        reason: "SocketNotBound".to_owned(),
+        message: format!("{address} is not bound: {problem}"),
+        remedy: format!("it is tried again every {} seconds", AGAIN.as_secs()),
+    }
+}

@@ -1,0 +1,157 @@
+//! What the daemon says of itself: the [`View`] after a pass, made from what the pass knows and computed nowhere else.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use jiff::Timestamp;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use serde_json::Value;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::source::Sources;
+use crate::{
+    api::{Kind, ObjectKey},
+    cli::run::RunOptions,
+    finding::Finding,
+    graph::Graph,
+    plan::Plan,
+    view::{CertificateView, Count, Counts, SocketView, View, list, text},
+};
+
+/// What the pass knows.
+pub struct Facts<'a> {
+    pub options: &'a RunOptions,
+    pub sources: &'a Sources,
+    pub graph: &'a Graph,
+    pub documents: &'a BTreeMap<ObjectKey, Value>,
+    pub plan: &'a Plan,
+    pub sockets: &'a BTreeMap<SocketAddr, Result<(), String>>,
+    pub generation: u64,
+    pub started: Timestamp,
+    pub now: Timestamp,
+    pub findings: Vec<Finding>,
+}
+
+/// The view after a pass.
+pub fn view(facts: &Facts) -> View {
+    View {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started: seconds(facts.started),
+        config_dir: facts.options.config_dir.display().to_string(),
+        traffic_path: "user space".to_owned(),
+        generation: facts.generation,
+        last_pass: Some(seconds(facts.now)),
+        stale: stale(facts.sources),
+        sockets: facts.sockets.iter().map(|(address, bound)| socket(*address, bound, facts.plan)).collect(),
+        counts: counts(facts.documents),
+        findings: facts.findings.clone(),
+        ignored: facts.sources.ignored.clone(),
+        certificates: certificates(facts.graph),
+        settings: facts.options.in_force.clone(),
+        objects: objects(facts),
+    }
+}
+
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn stale(sources: &Sources) -> Option<String> {
+    let mut stale = sources.stale.iter();
+    let first = stale.next()?;
+    Some(match stale.count() {
+        0 => format!("what runs of {first} is older than what is on disk"),
+        more => format!("what runs of {first} and {more} more is older than what is on disk"),
+    })
+}
+
+fn socket(address: SocketAddr, bound: &Result<(), String>, plan: &Plan) -> SocketView {
+    let tls = plan.sockets.get(&address).is_some_and(|socket| socket.tls);
+    let protocol = if tls { "HTTPS" } else { "HTTP" };
+    SocketView { address, protocol: protocol.to_owned(), problem: bound.clone().err() }
+}
+
+fn counts(documents: &BTreeMap<ObjectKey, Value>) -> Counts {
+    let mut counts = Counts::default();
+    for (key, document) in documents {
+        let status = document;
+        match key.served() {
+            Some(Kind::Gateway) => {
+                add(&mut counts.gateways, is_true(list(status, "/status/conditions"), "Programmed"));
+                for listener in list(status, "/status/listeners") {
+                    add(&mut counts.listeners, is_true(list(listener, "/conditions"), "Programmed"));
+                }
+            }
+            Some(Kind::HttpRoute) => {
+                let mut parents = list(status, "/status/parents").iter();
+                add(&mut counts.routes, parents.any(|parent| is_true(list(parent, "/conditions"), "Accepted")));
+            }
+            _ => {}
+        }
+    }
+    counts
+}
+
+fn add(count: &mut Count, programmed: bool) {
+    count.total += 1;
+    count.programmed += usize::from(programmed);
+}
+
+fn is_true(conditions: &[Value], type_: &str) -> bool {
+    conditions.iter().any(|condition| text(condition, "/type") == type_ && text(condition, "/status") == "True")
+}
+
+fn certificates(graph: &Graph) -> Vec<CertificateView> {
+    let listeners = graph.gateways.iter().flat_map(|gateway| &gateway.listeners);
+    let mut views = BTreeMap::new();
+    for certificate in listeners.flat_map(|listener| &listener.certificates) {
+        views.entry(&certificate.key).or_insert_with(|| certificate_view(&certificate.key, &certificate.chain_pem));
+    }
+    views.into_values().collect()
+}
+
+fn certificate_view(key: &str, chain_pem: &[u8]) -> CertificateView {
+    let mut view =
+        CertificateView { name: key.to_owned(), hostnames: Vec::new(), not_after: String::new(), problem: None };
+    let leaf = CertificateDer::from_pem_slice(chain_pem);
+    let Some((_, leaf)) = leaf.as_ref().ok().and_then(|leaf| X509Certificate::from_der(leaf).ok()) else {
+        view.problem = Some("it cannot be read".to_owned());
+        return view;
+    };
+    let names = leaf.subject_alternative_name().ok().flatten().map(|names| &names.value.general_names);
+    view.hostnames = names.into_iter().flatten().filter_map(dns_name).collect();
+    let not_after = Timestamp::from_second(leaf.validity().not_after.timestamp());
+    view.not_after = not_after.map(seconds).unwrap_or_default();
+    if !leaf.validity().is_valid() {
+        view.problem = Some("it is not valid now".to_owned());
+    }
+    view
+}
+
+fn dns_name(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    }
+}
+
+/// The user's objects with our status in them, and those that exist without a manifest.
+fn objects(facts: &Facts) -> Vec<Arc<Value>> {
+    let mut objects: BTreeMap<ObjectKey, Arc<Value>> = BTreeMap::new();
+    for (key, object) in &facts.sources.objects {
+        let mut value = object.value.clone();
+        if let Some(metadata) = value.get_mut("metadata") {
+            metadata["uid"] = object.meta.uid.clone().into();
+            metadata["generation"] = object.meta.generation.into();
+            metadata["creationTimestamp"] = object.meta.creation_timestamp.clone().into();
+        }
+        if let Some(document) = facts.documents.get(key) {
+            value["status"] = document["status"].clone();
+        }
+        objects.insert(key.clone(), Arc::new(value));
+    }
+    for (key, document) in facts.documents {
+        objects.entry(key.clone()).or_insert_with(|| Arc::new(document.clone()));
+    }
+    objects.into_values().collect()
+}
