@@ -12,7 +12,7 @@ use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{clock::Side, exchange::Exchange, outcome::Reason, upstream::Lease};
+use super::{clock::Side, exchange::Exchange, field, outcome::Reason, upstream::Lease};
 
 /// What a client gets after the head. An error cuts the message visibly: the connection is closed, or the stream reset.
 pub struct Body(Kind);
@@ -144,11 +144,17 @@ impl Download {
             },
         };
         match frame {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    if !field::is_within(trailers, &self.exchange.worker.settings) {
+                        return Poll::Ready(Some(Err(self.cut(Reason::AnswerCut))));
+                    }
+                    field::clean_trailers(trailers);
+                }
                 if let Some(data) = frame.data_ref() {
                     self.exchange.sent.set(self.exchange.sent.get() + data.len() as u64);
                 }
-                self.exchange.watch.deliver();
+                self.exchange.watch.touch();
                 if self.incoming.is_end_stream() || frame.is_trailers() {
                     self.ended = true;
                     self.release();

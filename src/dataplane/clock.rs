@@ -10,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
-
 /// Who waits in a [`Watch`].
 #[derive(Clone, Copy)]
 pub enum Side {
@@ -27,11 +25,7 @@ struct Slot {
     /// In ticks; 0 for a free slot.
     limit: Cell<u32>,
     expired: Cell<bool>,
-    /// The answer was last handed on, and nobody has asked for more of it: the client does not read.
-    delivered: Cell<bool>,
     waiting: [RefCell<Option<Waker>>; 2],
-    /// Told when a client that does not read makes it expire.
-    reader: RefCell<Option<Rc<Notify>>>,
 }
 
 /// Time in ticks, and the slots of what is under way.
@@ -77,9 +71,6 @@ impl Clock {
             let still = now.wrapping_sub(slot.last.get());
             if slot.limit.get() != 0 && still > slot.limit.get() && !slot.expired.replace(true) {
                 woken.extend(slot.waiting.iter().filter_map(|waker| waker.borrow_mut().take()));
-                if let Some(reader) = slot.reader.borrow().as_deref().filter(|_| slot.delivered.get()) {
-                    reader.notify_one();
-                }
             }
         }
         woken.into_iter().for_each(Waker::wake);
@@ -93,8 +84,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Expires when it is not touched for `limit`; tells `reader` when that is because the client does not read.
-    pub fn new(clock: &Rc<Clock>, limit: Duration, reader: Option<Rc<Notify>>) -> Watch {
+    /// Expires when it is not touched for `limit`.
+    pub fn new(clock: &Rc<Clock>, limit: Duration) -> Watch {
         let slot = clock.free.borrow_mut().pop().unwrap_or_else(|| {
             let mut slots = clock.slots.borrow_mut();
             slots.push(Slot::default());
@@ -103,8 +94,6 @@ impl Watch {
         let watch = Watch { clock: clock.clone(), slot };
         watch.with(|slot| {
             slot.expired.set(false);
-            slot.delivered.set(false);
-            *slot.reader.borrow_mut() = reader;
             slot.last.set(clock.now());
             slot.limit.set(clock.ticks(limit));
         });
@@ -120,14 +109,6 @@ impl Watch {
         self.with(|slot| slot.last.set(self.clock.now()));
     }
 
-    /// A byte moved towards the client.
-    pub fn deliver(&self) {
-        self.with(|slot| {
-            slot.last.set(self.clock.now());
-            slot.delivered.set(true);
-        });
-    }
-
     /// Another limit from here on.
     pub fn limit(&self, limit: Duration) {
         self.touch();
@@ -141,9 +122,6 @@ impl Watch {
     /// `waker` is woken when it expires.
     pub fn wait(&self, side: Side, waker: &Waker) {
         self.with(|slot| {
-            if let Side::Answer = side {
-                slot.delivered.set(false);
-            }
             let mut waiting = slot.waiting[side as usize].borrow_mut();
             match &*waiting {
                 Some(known) if known.will_wake(waker) => {}
@@ -157,7 +135,6 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let wakers = self.with(|slot| {
             slot.limit.set(0);
-            *slot.reader.borrow_mut() = None;
             slot.waiting.each_ref().map(|waker| waker.borrow_mut().take())
         });
         drop(wakers);
@@ -172,7 +149,7 @@ mod tests {
     #[test]
     fn expires_unless_touched() {
         let clock = Rc::new(Clock::new(Duration::from_secs(80)));
-        let watch = || Watch::new(&clock, Duration::from_secs(3), None);
+        let watch = || Watch::new(&clock, Duration::from_secs(3));
         let (still, busy) = (watch(), watch());
         for _ in 0..4 {
             assert!(!still.is_expired());

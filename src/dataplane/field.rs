@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
+use super::Settings;
+
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -64,6 +66,24 @@ pub fn is_protected(name: &HeaderName) -> bool {
         HTTP2_SETTINGS,
     ]
     .contains(name)
+}
+
+/// Leaves in a trailer section what may stand there: nothing that frames or routes a message, or says who sent it
+/// (RFC 9110, 6.5.1).
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    let misplaced = |name: &HeaderName| is_protected(name) || *name == header::HOST || is_forwarding(name);
+    if trailers.keys().any(misplaced) {
+        let names: Vec<HeaderName> = trailers.keys().filter(|name| misplaced(name)).cloned().collect();
+        for name in names {
+            trailers.remove(name);
+        }
+    }
+}
+
+/// Is a trailer section within the bounds of the settings?
+pub fn is_within(trailers: &HeaderMap, settings: &Settings) -> bool {
+    let size: usize = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + "\r\n: ".len()).sum();
+    trailers.len() <= settings.max_trailer_fields && size <= settings.max_trailers
 }
 
 /// What the forwarding fields say of a client: the same for all requests of its connection.
@@ -226,6 +246,23 @@ mod tests {
         assert_eq!(fields["x-forwarded-proto"], "https");
         assert_eq!(fields["x-forwarded-host"], "inner");
         assert_eq!(fields["x-request-id"], "abc");
+    }
+
+    #[test]
+    fn trailers() {
+        let mut fields = headers(&[
+            ("x-sum", "1"),
+            ("content-length", "3"),
+            ("transfer-encoding", "chunked"),
+            ("host", "b"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("connection", "close"),
+        ]);
+        clean_trailers(&mut fields);
+        assert_eq!(fields.keys().collect::<Vec<_>>(), ["x-sum"]);
+        assert!(is_within(&fields, &Settings::default()));
+        assert!(!is_within(&fields, &Settings { max_trailers: 9, ..Settings::default() }));
+        assert!(!is_within(&fields, &Settings { max_trailer_fields: 0, ..Settings::default() }));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header,
     uri::{self, Scheme},
 };
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::{
@@ -190,7 +191,7 @@ impl Forward<'_> {
                 Next::End => return result.map_err(|failure| failure.reason),
                 Next::Again => free -= 1,
                 Next::AgainLater => {
-                    drop(result);
+                    self.discard(result);
                     let base = retry.map_or(Duration::ZERO, |retry| retry.backoff);
                     tokio::time::sleep(backoff(base, retries)).await;
                     retries += 1;
@@ -198,6 +199,15 @@ impl Forward<'_> {
             }
             add(&self.exchange.worker.counters.retries);
             head = spare;
+        }
+    }
+
+    /// An answer that is not the last: its connection is kept where nothing is left to read.
+    fn discard(&self, result: Result<Answered, Failure>) {
+        if let Ok((response, lease)) = result
+            && response.body().is_end_stream()
+        {
+            lease.give_back(&self.exchange.worker);
         }
     }
 

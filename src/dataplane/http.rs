@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use super::{
     Connection, Worker, answer,
     body::Body,
+    choose::choose,
     exchange::Exchange,
     field,
     filter::{self, Effects, Place},
@@ -19,7 +20,7 @@ use super::{
     upgrade::{self, Wanted},
     upload::Source,
 };
-use crate::snapshot::{Backend, Matched, Protocol, Rule, Snapshot, path};
+use crate::snapshot::{Backend, Protocol, Rule, Snapshot};
 
 /// Answers one request. Never fails: every error is an answer, and where the connection has to end with it, an HTTP/1
 /// answer says `Connection: close` or its body ends in an error.
@@ -68,7 +69,7 @@ async fn enter(
         entry.host = authority.name().to_string();
         entry.request_id = field::id(&parts.headers).to_string();
     });
-    let head = Head {
+    let mut head = Head {
         method: parts.method,
         uri: parts.uri,
         headers: parts.headers,
@@ -76,8 +77,7 @@ async fn enter(
         takes_trailers,
         upgrade: wanted.as_ref().map(|wanted| wanted.protocols.clone()),
     };
-    if head.uri == "*" {
-        // The server as a whole is asked (RFC 9110, 9.3.7), and no route can match.
+    if ends_here(&mut head)? {
         exchange.decide(Reason::Answered, StatusCode::OK.as_u16());
         return Ok(answer::bare(StatusCode::OK));
     }
@@ -90,37 +90,31 @@ async fn enter(
     follow(exchange, snapshot, matched.rule, &place, head, Rest { incoming, wanted }).await
 }
 
+/// Is gapi itself asked? By `OPTIONS *`, which no route can match (RFC 9110, 9.3.7), and when `Max-Forwards` ran out
+/// (7.6.2); else that is counted down.
+fn ends_here(head: &mut Head) -> Result<bool, Reason> {
+    if head.uri == "*" {
+        return Ok(true);
+    }
+    if head.method != Method::OPTIONS && head.method != Method::TRACE {
+        return Ok(false);
+    }
+    let left = head.headers.get(header::MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    match left {
+        Some(0) if head.method == Method::OPTIONS => Ok(true),
+        Some(0) => Err(Reason::MethodNotServed),
+        Some(left) => {
+            head.headers.insert(header::MAX_FORWARDS, (left - 1).into());
+            Ok(false)
+        }
+        None => Ok(false),
+    }
+}
+
 /// What of a request is not in its head.
 struct Rest {
     incoming: Incoming,
     wanted: Option<Wanted>,
-}
-
-/// The rule for a request: of the listener with the most specific hostname, and only of it, the hosts from the most to
-/// the least specific.
-fn choose<'s>(snapshot: &'s Snapshot, connection: &Connection, host: &str, head: &Head) -> Result<Matched<'s>, Reason> {
-    let socket = snapshot.sockets.get(&connection.socket).ok_or(Reason::NoRoute)?;
-    let listener = socket.listeners.find(host).next();
-    if let Some(tls) = &connection.tls
-        && let Some(listener) = listener
-        && listener.key != tls.listener
-    {
-        return Err(Reason::Misdirected);
-    }
-    let listener = listener.ok_or(Reason::NoRoute)?;
-    let find = |path: &str| {
-        let mut hosts = listener.hosts.find(host);
-        hosts.find_map(|host| host.find(path, head.uri.query(), &head.method, &head.headers))
-    };
-    let found = find(head.uri.path());
-    for reading in path::readings(head.uri.path()) {
-        let other = find(&reading.map_err(|_| Reason::BadTarget)?);
-        let same = |other: &Matched<'_>| found.as_ref().is_some_and(|found| std::ptr::eq(found.rule, other.rule));
-        if other.is_some_and(|other| !same(&other)) {
-            return Err(Reason::BadTarget);
-        }
-    }
-    found.ok_or(Reason::NoRoute)
 }
 
 /// Does what `rule` says, and gives the answer the rule's finish whoever made it.

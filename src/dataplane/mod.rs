@@ -14,13 +14,12 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::Notify;
-
 pub mod accept;
 pub mod access_log;
 mod answer;
 mod balance;
 pub mod body;
+mod choose;
 mod clock;
 mod cors;
 pub mod counter;
@@ -134,14 +133,12 @@ pub struct Connection {
     pub socket: SocketAddr,
     /// For TLS connections.
     pub tls: Option<ConnectionTls>,
-    /// Fires when an HTTP/1 client has not read its answer for the stall timeout: the connection is to be dropped.
-    pub stalled: Rc<Notify>,
     client: OnceCell<field::Client>,
 }
 
 impl Connection {
     pub fn new(peer: SocketAddr, local: SocketAddr, socket: SocketAddr, tls: Option<ConnectionTls>) -> Connection {
-        Connection { peer, local, socket, tls, stalled: Rc::default(), client: OnceCell::new() }
+        Connection { peer, local, socket, tls, client: OnceCell::new() }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     cell::RefCell,
-    fmt,
+    error::Error,
+    fmt, io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use super::{
     clock::Side,
     exchange::Exchange,
+    field,
     mirror::{Tee, TeeReader},
     outcome::Reason,
 };
@@ -44,7 +46,7 @@ impl fmt::Display for Broken {
     }
 }
 
-impl std::error::Error for Broken {}
+impl Error for Broken {}
 
 /// A part of a body.
 #[derive(Clone)]
@@ -92,6 +94,9 @@ impl Source {
                 self.tees.drain(..).for_each(|tee| tee.end());
                 return Poll::Ready(None);
             }
+            Poll::Ready(Some(Err(error))) if is_timeout(&error) => {
+                return Poll::Ready(Some(Err(self.broken(Reason::ClientStalled))));
+            }
             Poll::Ready(_) => return Poll::Ready(Some(Err(self.broken(Reason::BadBody)))),
             Poll::Pending if self.exchange.watch.is_expired() => {
                 return Poll::Ready(Some(Err(self.broken(Reason::ClientStalled))));
@@ -102,9 +107,13 @@ impl Source {
             }
         };
         // Frames of kinds that HTTP does not have yet are skipped.
-        let Ok(part) = part else { return self.poll_part(cx) };
-        if let Part::Data(data) = &part {
-            self.exchange.received.set(self.exchange.received.get() + data.len() as u64);
+        let Ok(mut part) = part else { return self.poll_part(cx) };
+        match &mut part {
+            Part::Data(data) => self.exchange.received.set(self.exchange.received.get() + data.len() as u64),
+            Part::Trailers(trailers) if !field::is_within(trailers, &self.exchange.worker.settings) => {
+                return Poll::Ready(Some(Err(self.broken(Reason::BadBody))));
+            }
+            Part::Trailers(trailers) => field::clean_trailers(trailers),
         }
         self.tees.iter().for_each(|tee| tee.put(&part));
         if self.incoming.is_end_stream() {
@@ -118,6 +127,12 @@ impl Source {
         self.tees.clear();
         Broken
     }
+}
+
+/// The connection's own deadline was passed.
+fn is_timeout(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 /// A source whose parts are kept, up to a bound, for another attempt.

@@ -161,7 +161,6 @@ async fn accept(listener: TcpListener, worker: Rc<Worker>) {
         tokio::task::spawn_local(async move {
             let mut first = [0; 3];
             let h2 = matches!(stream.peek(&mut first).await, Ok(3)) && &first == b"PRI";
-            let stalled = connection.stalled.clone();
             let service = service_fn(move |request| {
                 let (worker, connection) = (worker.clone(), connection.clone());
                 async move { Ok::<_, std::convert::Infallible>(serve(worker, connection, request).await) }
@@ -174,12 +173,7 @@ async fn accept(listener: TcpListener, worker: Rc<Worker>) {
                     .serve_connection(io, service)
                     .await;
             } else {
-                let serving =
-                    http1::Builder::new().timer(TokioTimer::new()).serve_connection(io, service).with_upgrades();
-                tokio::select! {
-                    _ = serving => {}
-                    () = stalled.notified() => {}
-                }
+                let _ = http1::Builder::new().serve_connection(io, service).with_upgrades().await;
             }
         });
     }
