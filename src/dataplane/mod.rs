@@ -15,6 +15,7 @@ use std::{
 
 pub mod access_log;
 mod answer;
+mod backend_stream;
 mod balance;
 pub mod body;
 mod choose;
