@@ -357,3 +357,115 @@ fn a_message_cut_anywhere_is_none() {
         assert!(!answer.contains(" 200 ") && seen.all().is_empty(), "cut at {end}: {answer}");
     }
 }
+
+/// Sends one HTTP/2 request with exactly these fields, and waits until the gateway has said something of its stream or
+/// closed the connection.
+fn send_h2(gateway: &Gateway, fields: &[(&[u8], &[u8])], body: Option<&[u8]>) {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        // A literal that is not indexed, its strings as they are (RFC 7541, 6.2.2).
+        block.push(0);
+        for text in [name, value] {
+            assert!(text.len() < 127, "one byte of length");
+            block.push(text.len() as u8);
+            block.extend_from_slice(text);
+        }
+    }
+    let end_stream = u8::from(body.is_none());
+    let mut client = gateway.connect();
+    client.send([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, &[])].concat());
+    client.send(frame(1, 4 | end_stream, 1, &block));
+    if let Some(body) = body {
+        client.send(frame(0, 1, 1, body));
+    }
+    let mut head = [0; 9];
+    while client.0.read_exact(&mut head).is_ok() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        if client.0.read_exact(&mut payload).is_err() || head[3] == 7 || (head[8] == 1 && [1, 3].contains(&head[3])) {
+            break;
+        }
+    }
+}
+
+#[test]
+fn from_http2_to_http1() {
+    let (gateway, seen) = start();
+    let pseudo: [(&[u8], &[u8]); 4] =
+        [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/first")];
+    let with = |extra: &[(&'static [u8], &'static [u8])]| [&pseudo[..], extra].concat();
+    let body = b"abc".as_slice();
+    send_h2(&gateway, &with(&[(b"content-length", b"3")]), Some(body));
+    assert_eq!(std::mem::take(&mut *seen.all()), ["/first"], "the frames are right");
+    for (name, value) in [
+        (&b"content-length"[..], &b"0"[..]),
+        (b"content-length", b"2"),
+        (b"content-length", b"4"),
+        (b"content-length", b"+3"),
+        (b"content-length", b"3, 3"),
+        (b"content-length", b""),
+        (b"transfer-encoding", b"chunked"),
+        (b"transfer-encoding", b"identity"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"transfer-encoding: chunked\r\nx", b"y"),
+        (b"connection", b"close"),
+        (b"keep-alive", b"1"),
+        (b"proxy-connection", b"close"),
+        (b"upgrade", b"h2c"),
+        (b"te", b"gzip"),
+        (b"host", b"b"),
+        (b"host", b"a\r\nHost: b"),
+        (b"x", b"y\r\nTransfer-Encoding: chunked"),
+        (b"x", b"y\nZ: z"),
+        (b"x", b"y\0z"),
+        (b"x", b" y"),
+        (b"x", b"y\t"),
+        (b"x y", b"z"),
+        (b"x:y", b"z"),
+        (b":x", b"z"),
+        (b"", b"z"),
+        (b"X", b"z"),
+        (b":path", b"/smuggled"),
+        (b":method", b"GET"),
+        (b":authority", b"b"),
+        (b":status", b"200"),
+    ] {
+        send_h2(&gateway, &with(&[(name, value)]), Some(body));
+        assert!(seen.all().is_empty(), "{:?}: {:?} reached as {:?}", text(name), text(value), seen.all());
+    }
+    for (place, values) in [
+        (0, &["GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", "G T", "", "POST\0", "CONNECT"][..]),
+        (1, &["", "javascript", "http://a/\r\n", "ht tp"]),
+        (2, &["", "a b", "a\r\nX: y", "u@a", "a,b", "a:x", "a/b", "a:1:2", "[::1"]),
+        (
+            3,
+            &[
+                "",
+                "first",
+                "/first HTTP/1.1\r\nHost: b\r\n\r\nGET /smuggled",
+                "/fi rst",
+                "/fi\trst",
+                "/first\0",
+                "/..",
+                "/fi\\rst",
+                "http://b/first",
+                "*",
+            ],
+        ),
+    ] {
+        for value in values {
+            let mut fields = pseudo;
+            fields[place].1 = value.as_bytes();
+            send_h2(&gateway, &fields, Some(body));
+            assert!(seen.all().is_empty(), "{value:?} reached as {:?}", seen.all());
+        }
+        let mut fields = pseudo.to_vec();
+        fields.remove(place);
+        send_h2(&gateway, &fields, Some(body));
+        assert!(seen.all().is_empty(), "without {:?} reached as {:?}", text(pseudo[place].0), seen.all());
+    }
+}
