@@ -17,6 +17,7 @@ use std::{
 pub mod accept;
 pub mod access_log;
 mod answer;
+mod backend_stream;
 mod balance;
 pub mod body;
 mod choose;
