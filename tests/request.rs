@@ -5,6 +5,8 @@ mod harness;
 
 #[path = "request/answer.rs"]
 mod answer;
+#[path = "request/corpus.rs"]
+mod corpus;
 #[path = "request/enter.rs"]
 mod enter;
 #[path = "request/forward.rs"]

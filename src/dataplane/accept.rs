@@ -22,10 +22,11 @@ use super::{
     Connection, Settings, Worker,
     drain::Handle,
     framing::Bounds,
-    io::{Io, Protocol, Stream},
+    io::{Io, Protocol},
     pulse::{Phase, Pulse},
     serve, socket,
     tls::Tls,
+    transport::Transport,
 };
 
 /// How long to wait when there is no room, or no file descriptor.
@@ -182,8 +183,9 @@ async fn serve_connection(
     let phase = if is_tls { Phase::Handshake } else { Phase::Idle };
     let pulse = Arc::new(Pulse::new(worker.connections.clock.clone(), phase));
     let handle = worker.connections.add(socket, pulse, worker.settings.h2_max_send_buffer);
+    // Boxed, so that a connection of HTTP/1 does not carry the room for the others.
     let started = if is_tls {
-        start_tls(&worker, &tls, &handle, stream, socket, permit).await
+        Box::pin(start_tls(&worker, &tls, &handle, stream, socket, permit)).await
     } else {
         start_plain(&worker, &handle, stream, permit).await
     };
@@ -191,7 +193,7 @@ async fn serve_connection(
     let connection = Rc::new(Connection::new(peer, local, socket, tls));
     match protocol {
         Protocol::Http1 => serve::http1(worker, connection, handle, io).await,
-        Protocol::Http2 => serve::http2(worker, connection, handle, io).await,
+        Protocol::Http2 => Box::pin(serve::http2(worker, connection, handle, io)).await,
     }
 }
 
@@ -199,7 +201,7 @@ type Started = Option<(Io, Protocol, Option<super::ConnectionTls>)>;
 
 async fn start_plain(worker: &Worker, handle: &Handle, stream: TcpStream, permit: Permit) -> Started {
     let bounds = Bounds::new(&worker.settings);
-    let mut io = Io::new(Stream::Plain(stream), handle.pulse.clone(), bounds, permit);
+    let mut io = Io::new(Transport::Plain(stream), handle.pulse.clone(), bounds, permit);
     let protocol = handle.unless_closed(io.sniff()).await?.ok()?;
     Some((io, protocol, None))
 }
@@ -219,7 +221,28 @@ async fn start_tls(
     let Worker { connections, settings, snapshots, .. } = worker;
     connections.check(handle, &snapshots.pin(), settings.listener_drain_timeout);
     let bounds = Bounds::new(&worker.settings);
-    let mut io = Io::new(Stream::Tls(Box::new(shaken.stream)), handle.pulse.clone(), bounds, permit);
+    let mut io = Io::new(Transport::Tls(Box::new(shaken.stream)), handle.pulse.clone(), bounds, permit);
     io.speak(shaken.protocol);
     Some((io, shaken.protocol, Some(shaken.tls)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::cell::SnapshotCell;
+
+    /// Bytes that a connection's task takes, without buffers: a ratchet in both directions.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_connection_is_small() {
+        let settings = Arc::new(Settings::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let stream = TcpStream::connect(address).await.expect("connected");
+        let limits = Arc::new(Limits::new(&settings, 1024));
+        let permit = limits.admit(address.ip(), &Arc::default()).expect("room");
+        let worker = Worker::new(0, settings, SnapshotCell::new().reader(), None);
+        let tls = Arc::new(Tls::new().expect("random bytes"));
+        let size = std::mem::size_of_val(&serve_connection(worker, tls, stream, address, address, permit));
+        assert!((1200..2200).contains(&size), "{size} bytes");
+    }
 }

@@ -176,9 +176,10 @@ impl Forward<'_> {
             }
         };
         let idempotent = is_idempotent(&head.method);
+        let repeatable = idempotent || retry.is_some() || self.backend.protocol == Protocol::H2c;
         let (mut retries, mut free) = (0, FREE_REPEATS);
         loop {
-            let spare = uploads.may_repeat().then(|| head.clone());
+            let spare = (repeatable && uploads.may_repeat()).then(|| head.clone());
             let result = self.attempt(head, uploads.next()).await;
             if let Some(reason) = self.exchange.broken().filter(|_| result.is_err()) {
                 return Err(reason);

@@ -12,28 +12,18 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use tokio_rustls::server::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     accept::Permit,
     frame::{Http2, WebSocket},
     framing::{Bounds, Framing, Refusal},
+    parting::{self, Parting},
     pulse::{Farewell, Phase, Pulse},
+    transport::Transport,
 };
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What a client may still send after the last word, so that it can read it (RFC 9112, section 9.6).
-const LINGER: usize = 256 << 10;
-
-/// The connection below HTTP.
-pub enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,18 +39,9 @@ enum Mode {
     Raw(Option<WebSocket>),
 }
 
-/// How far the end of a connection has come.
-enum Parting {
-    No,
-    Speaking { word: Vec<u8>, at: usize },
-    ShuttingDown { patient: bool },
-    Lingering { left: usize, patient: bool },
-    Over,
-}
-
 /// The bytes of one connection. Dropping it closes the connection and gives its [`Permit`] back.
 pub struct Io {
-    stream: Stream,
+    transport: Transport,
     pulse: Arc<Pulse>,
     bounds: Bounds,
     mode: Mode,
@@ -72,9 +53,9 @@ pub struct Io {
 
 impl Io {
     /// Speaks HTTP/1 until [`Io::sniff`] or [`Io::speak`] says otherwise.
-    pub fn new(stream: Stream, pulse: Arc<Pulse>, bounds: Bounds, permit: Permit) -> Io {
+    pub fn new(transport: Transport, pulse: Arc<Pulse>, bounds: Bounds, permit: Permit) -> Io {
         Io {
-            stream,
+            transport,
             pulse,
             bounds,
             mode: Mode::Http1(Framing::new()),
@@ -111,7 +92,7 @@ impl Io {
             }
             let mut buffer = [0; 2048];
             let mut buf = ReadBuf::new(&mut buffer);
-            if self.stream.poll_read(cx, &mut buf)?.is_pending() {
+            if self.transport.poll_read(cx, &mut buf)?.is_pending() {
                 return if farewell.is_some() { self.poll_farewell(cx).map(Err) } else { Poll::Pending };
             }
             if buf.filled().is_empty() {
@@ -135,7 +116,7 @@ impl Io {
     /// Reads what is held, else from the client.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.held.is_empty() {
-            return self.stream.poll_read(cx, buf);
+            return self.transport.poll_read(cx, buf);
         }
         let part = self.held.len().min(buf.remaining());
         buf.put_slice(&self.held[..part]);
@@ -245,56 +226,23 @@ impl Io {
         }
         if let (Parting::No, Some(farewell)) = (&self.parting, self.pulse.farewell()) {
             let word = if self.pulse.waits_for_write() { Vec::new() } else { self.word(farewell) };
-            self.parting = Parting::Speaking { word, at: 0 };
+            self.parting = Parting::speak(word);
             self.pulse.enter(Phase::Lingering);
         }
-        self.poll_parting(cx).map(|()| io::ErrorKind::ConnectionAborted.into())
+        self.parting.poll(&mut self.transport, cx).map(|()| io::ErrorKind::ConnectionAborted.into())
     }
 
     fn word(&self, farewell: Farewell) -> Vec<u8> {
         let word = match (farewell, &self.mode) {
-            (Farewell::BadRequest, _) => return refusal("400 Bad Request"),
-            (Farewell::RequestTimeout, _) => return refusal("408 Request Timeout"),
-            (Farewell::UriTooLong, _) => return refusal("414 URI Too Long"),
-            (Farewell::FieldsTooLarge, _) => return refusal("431 Request Header Fields Too Large"),
+            (Farewell::BadRequest, _) => return parting::refusal("400 Bad Request"),
+            (Farewell::RequestTimeout, _) => return parting::refusal("408 Request Timeout"),
+            (Farewell::UriTooLong, _) => return parting::refusal("414 URI Too Long"),
+            (Farewell::FieldsTooLarge, _) => return parting::refusal("431 Request Header Fields Too Large"),
             (Farewell::Calm, Mode::Http2(http2)) => http2.calm().map(Vec::from),
             (Farewell::GoingAway, Mode::Raw(Some(websocket))) => websocket.going_away().map(Vec::from),
             _ => None,
         };
         word.unwrap_or_default()
-    }
-
-    fn poll_parting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            self.parting = match &mut self.parting {
-                Parting::Speaking { word, at } if *at < word.len() => {
-                    match ready!(Pin::new(&mut self.stream).poll_write(cx, &word[*at..])) {
-                        Ok(written @ 1..) => {
-                            *at += written;
-                            continue;
-                        }
-                        _ => Parting::Over,
-                    }
-                }
-                Parting::Speaking { word, .. } => Parting::ShuttingDown { patient: !word.is_empty() },
-                Parting::ShuttingDown { patient } => match ready!(Pin::new(&mut self.stream).poll_shutdown(cx)) {
-                    Ok(()) => Parting::Lingering { left: LINGER, patient: *patient },
-                    Err(_) => Parting::Over,
-                },
-                Parting::Lingering { left, patient } => {
-                    let mut buffer = [0; 4096];
-                    let mut buf = ReadBuf::new(&mut buffer);
-                    match self.stream.poll_read(cx, &mut buf) {
-                        Poll::Pending if *patient => return Poll::Pending,
-                        Poll::Ready(Ok(())) if !buf.filled().is_empty() && *left > buf.filled().len() => {
-                            Parting::Lingering { left: *left - buf.filled().len(), patient: true }
-                        }
-                        _ => Parting::Over,
-                    }
-                }
-                Parting::No | Parting::Over => return Poll::Ready(()),
-            }
-        }
     }
 
     /// Something that the client has sent was not read: closing now would reset the connection under the answer.
@@ -320,12 +268,6 @@ fn hold(first: &[u8], held: &[u8]) -> BytesMut {
     bytes.extend_from_slice(first);
     bytes.extend_from_slice(held);
     bytes
-}
-
-fn refusal(status: &str) -> Vec<u8> {
-    let now = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now());
-    let date = now.map(|now| format!("date: {now}\r\n")).unwrap_or_default();
-    format!("HTTP/1.1 {status}\r\n{date}content-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
 }
 
 impl AsyncRead for Io {
@@ -363,7 +305,7 @@ impl AsyncWrite for Io {
         if !matches!(this.parting, Parting::No) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let polled = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
         match &polled {
             Poll::Pending => this.pulse.wait_write(),
             Poll::Ready(Ok(written)) => {
@@ -385,68 +327,24 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Mode::Raw(_) = this.mode {
-            return Pin::new(&mut this.stream).poll_shutdown(cx);
+            return Pin::new(&mut this.transport).poll_shutdown(cx);
         }
         if let Parting::No = this.parting {
             this.parting = Parting::ShuttingDown { patient: this.unread() };
             this.pulse.enter(Phase::Lingering);
         }
-        this.poll_parting(cx).map(Ok)
+        this.parting.poll(&mut this.transport, cx).map(Ok)
     }
 }
 
 impl Drop for Io {
     fn drop(&mut self) {
         self.pulse.leave();
-    }
-}
-
-impl Stream {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match (&mut *self, bufs) {
-            (Stream::Plain(stream), [only]) => Pin::new(stream).poll_write(cx, only),
-            (Stream::Plain(stream), bufs) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            (Stream::Tls(stream), bufs) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }

@@ -14,16 +14,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::{
     ConnectionRef, Settings, Worker,
     drain::Handle,
-    http as enter,
+    exchange, http as enter,
     io::Io,
-    pulse::{BodyFraming, Phase},
+    outcome::Reason,
+    pulse::{BodyFraming, Farewell, Phase},
     stream::Stream,
 };
 
 /// Serves HTTP/1 until the connection has ended or was upgraded.
 pub async fn http1(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Handle>, io: Io) {
     let service = service_fn({
-        let (worker, handle) = (worker.clone(), handle.clone());
+        let (worker, connection, handle) = (worker.clone(), connection.clone(), handle.clone());
         move |request: Request<Incoming>| {
             handle.pulse.message(framing(request.headers()), is_websocket(request.headers()));
             let served = enter::serve(worker.clone(), connection.clone(), request);
@@ -38,20 +39,36 @@ pub async fn http1(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
         }
     });
     let mut http1 = http1_builder(&worker.settings).serve_connection(TokioIo::new(io), service).with_upgrades();
-    std::future::poll_fn(|cx| {
+    let ended = std::future::poll_fn(|cx| {
         handle.attend(cx);
         if handle.closed() {
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut http1).poll(cx).map(|_| ())
+        Pin::new(&mut http1).poll(cx)
     })
     .await;
+    if let Some(reason) = refusal(handle.pulse.farewell(), ended) {
+        exchange::refuse(&worker, &connection, "HTTP/1", reason);
+    }
     let upgraded = !handle.closed() && http1.into_parts().is_none();
     if upgraded {
         // Its `Io` lives on with whoever took it, and leaves the list of connections with it.
         handle.pulse.enter(Phase::Upgraded);
     } else {
         worker.connections.remove(&handle);
+    }
+}
+
+/// Why the connection refused a head by itself, if it did.
+fn refusal(farewell: Option<Farewell>, ended: hyper::Result<()>) -> Option<Reason> {
+    match (farewell, ended) {
+        (Some(Farewell::BadRequest), _) => Some(Reason::BadHead),
+        (Some(Farewell::FieldsTooLarge), _) => Some(Reason::HeadTooLarge),
+        (Some(Farewell::RequestTimeout), _) => Some(Reason::HeadTimeout),
+        (Some(Farewell::UriTooLong), _) => Some(Reason::TargetTooLong),
+        (None, Err(error)) if error.is_parse_too_large() => Some(Reason::HeadTooLarge),
+        (None, Err(error)) if error.is_parse() => Some(Reason::BadHead),
+        _ => None,
     }
 }
 
@@ -118,25 +135,14 @@ async fn http2_stream(
     request: Request<Incoming>,
 ) -> Result<Response<super::stream::Offered>, Infallible> {
     let clock = handle.pulse.clock.clone();
-    if let Some(status) = refused(&request, &worker.settings) {
+    if request.headers().len() > worker.settings.max_fields {
+        exchange::refuse(&worker, &connection, "HTTP/2", Reason::HeadTooLarge);
         let mut response = Response::new(handle.streams.offer(None, stream, clock));
-        *response.status_mut() = status;
+        *response.status_mut() = Reason::HeadTooLarge.status();
         return Ok(response);
     }
     let response = enter::serve(worker, connection, request).await;
     Ok(response.map(|body| handle.streams.offer(Some(body), stream, clock)))
-}
-
-/// The bounds on a head that HTTP/1 meets before it is parsed.
-fn refused(request: &Request<Incoming>, settings: &Settings) -> Option<StatusCode> {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if target > settings.max_request_line {
-        Some(StatusCode::URI_TOO_LONG)
-    } else if request.headers().len() > settings.max_fields {
-        Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
-    } else {
-        None
-    }
 }
 
 /// Resets that are waiting to be accepted: more are a rapid reset (CVE-2023-44487).

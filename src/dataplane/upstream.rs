@@ -21,7 +21,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::Mutex};
 
-use super::{Settings, Worker, counter::add, outcome::Reason, upload::Upload};
+use super::{Settings, Worker, backend_stream::BackendStream, counter::add, outcome::Reason, upload::Upload};
 use crate::snapshot::Protocol;
 
 /// An endpoint that could not be reached is passed over for so long, where there is another.
@@ -55,7 +55,7 @@ struct SharedPool {
 struct Shared {
     sender: http2::SendRequest<Upload>,
     /// Knows how many streams the backend allows at once. Borrowed for no longer than a poll.
-    connection: Rc<RefCell<http2::Connection<TokioIo<TcpStream>, Upload, LocalExecutor>>>,
+    connection: Rc<RefCell<http2::Connection<TokioIo<BackendStream>, Upload, LocalExecutor>>>,
     active: Cell<usize>,
     last_used: Cell<u32>,
 }
@@ -255,14 +255,14 @@ fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
     std::error::Error::source(error)?.downcast_ref()
 }
 
-async fn connect(worker: &Worker, endpoint: SocketAddr) -> Result<TokioIo<TcpStream>, Reason> {
+async fn connect(worker: &Worker, endpoint: SocketAddr) -> Result<TokioIo<BackendStream>, Reason> {
     add(&worker.counters.connects);
     let connected = tokio::time::timeout(worker.settings.connect_timeout, TcpStream::connect(endpoint)).await;
     let failed = match connected {
         Ok(Ok(stream)) => {
             // Without it small writes wait for acknowledgements; where it cannot be set, they do.
             let _ = stream.set_nodelay(true);
-            return Ok(TokioIo::new(stream));
+            return Ok(TokioIo::new(BackendStream::new(stream)));
         }
         Ok(Err(_)) => Reason::ConnectFailed,
         Err(_) => Reason::ConnectTimeout,

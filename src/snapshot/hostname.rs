@@ -61,6 +61,15 @@ impl<T: Named> FromIterator<T> for ByHostname<T> {
     }
 }
 
+impl<'a, T> IntoIterator for &'a ByHostname<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.iter()
+    }
+}
+
 impl<T: Named> Default for ByHostname<T> {
     fn default() -> Self {
         Vec::new().into()

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gapi::dataplane::Settings;
+use gapi::dataplane::{Settings, outcome::Reason};
 
 use crate::harness::*;
 
@@ -80,7 +80,7 @@ fn malformed_heads_get_400_and_the_end() {
 
 #[test]
 fn bounds_of_a_head() {
-    let (_gateway, address) = Gateway::plain(Settings::default());
+    let (gateway, address) = Gateway::plain(Settings::default());
     let fields = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(count - 1));
     let size = |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n", "y".repeat(bytes));
     let target = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "y".repeat(bytes));
@@ -101,6 +101,8 @@ fn bounds_of_a_head() {
         assert_eq!(status(&answer), expected, "{}", &head[..head.len().min(40)]);
         assert_eq!(answer.to_lowercase().contains("connection: close"), expected != 404, "{answer}");
     }
+    let counted = |reason| gateway.plane.counters().map(|counters| counters.reason(reason)).sum::<u64>();
+    wait_until("counted", || (counted(Reason::HeadTooLarge), counted(Reason::TargetTooLong)) == (3, 2));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How a request gets to a backend: streamed, tried again, given up.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     time::{Duration, Instant},
 };
@@ -335,4 +335,26 @@ fn the_access_log_says_what_became_of_each_request() {
     assert_eq!((of(0, "bytes_sent"), of(0, "host")), (2.into(), "a.example".into()));
     assert_eq!((of(1, "status"), of(1, "reason"), of(1, "fault")), (500.into(), "no-backend".into(), "gateway".into()));
     assert_eq!((of(2, "status"), of(2, "reason"), of(2, "fault")), (400.into(), "bad-host".into(), "client".into()));
+}
+
+#[test]
+fn an_early_answer_gets_through() {
+    for close in [true, false] {
+        let endpoint = backend(move |mut client, _| {
+            client.until("\r\n\r\n");
+            client.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno");
+            if !close {
+                client.finish();
+                while client.0.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
+            }
+        });
+        let gateway = Config::to(endpoint).start();
+        let mut client = gateway.connect();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n");
+        let mut writer = client.0.try_clone().expect("a socket");
+        let writing = std::thread::spawn(move || while writer.write_all(&[b'x'; 4096]).is_ok() {});
+        assert_eq!(status(&client.message()), "413", "closed at once: {close}");
+        drop(client.0.shutdown(std::net::Shutdown::Both));
+        writing.join().expect("it ends");
+    }
 }
