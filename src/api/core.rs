@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use base64::{
+    Engine, alphabet,
+    engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig},
+};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// `Service.spec`, the used part.
@@ -29,6 +33,7 @@ pub struct ServicePort {
     pub port: u16,
     /// A number or the name of a container port; missing means the same as `port`.
     pub target_port: Option<Value>,
+    #[serde(deserialize_with = "port")]
     pub node_port: Option<u16>,
 }
 
@@ -64,6 +69,8 @@ pub struct EndpointConditions {
 #[serde(rename_all = "camelCase", default)]
 pub struct EndpointPort {
     pub name: Option<String>,
+    /// 0 where an EndpointSlice says what is no port.
+    #[serde(deserialize_with = "port")]
     pub port: Option<u16>,
     pub protocol: Option<String>,
     pub app_protocol: Option<String>,
@@ -106,13 +113,26 @@ pub struct Secret {
 impl Secret {
     /// The bytes under `key`: `stringData` where it has the key, else `data` decoded.
     pub fn bytes(&self, key: &str) -> Option<Vec<u8>> {
-        use base64::{Engine, engine::general_purpose::STANDARD};
         if let Some(text) = self.string_data.get(key) {
             return Some(text.clone().into_bytes());
         }
-        let encoded: String = self.data.get(key)?.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-        STANDARD.decode(encoded).ok()
+        decode(self.data.get(key)?)
     }
+}
+
+/// Base64 as Go reads it: line breaks anywhere, padding needed, bits behind the last byte ignored.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    const ENGINE: GeneralPurpose =
+        GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+    let encoded: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
+    ENGINE.decode(encoded).ok()
+}
+
+/// A port number; what is none reads as 0, where nothing can be reached, since the server admits any integer in some
+/// fields.
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let number = Option::<i64>::deserialize(deserializer)?;
+    Ok(number.map(|number| u16::try_from(number).unwrap_or(0)))
 }
 
 /// Keys never reach a log: only the type and the names of the entries are printed.

@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 use super::{Judge, Reason, written};
 use crate::manifest::span::{Entries, Entry, Node, Place};
 
+/// Unknown fields of one object for which a known name is looked up, which costs time.
+const SUGGESTIONS: usize = 100;
+
 /// Gives access to the fields of one object, remembers which are known, and gathers the stored form.
 ///
 /// A null field counts as not written, as the API server drops it.
@@ -124,10 +127,10 @@ impl<'j, 'n> Fields<'j, 'n> {
 
     /// Reports what no call named, and gives the stored form.
     pub(super) fn finish(self) -> Map<String, Value> {
-        for entry in &self.entries.entries {
-            if !self.known.contains(&entry.key.as_str()) {
-                unknown(self.judge, entry, &self.known);
-            }
+        let unknown_fields = self.entries.entries.iter().filter(|entry| !self.known.contains(&entry.key.as_str()));
+        for (number, entry) in unknown_fields.enumerate() {
+            let suggested = if number < SUGGESTIONS { &self.known[..] } else { &[] };
+            unknown(self.judge, entry, suggested);
         }
         self.value
     }

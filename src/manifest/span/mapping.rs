@@ -1,6 +1,6 @@
 //! A mapping while it is read: typed keys, repetitions, merge keys.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Content, Entries, Entry, Node, Place, scalar::Scalar};
 
@@ -18,6 +18,8 @@ enum Key {
 pub struct Mapping {
     entries: Entries,
     seen: HashSet<Key>,
+    /// Where in `entries` each key stands.
+    index: HashMap<String, usize>,
     /// Values of merge keys, each a map.
     merged: Vec<Entries>,
 }
@@ -33,9 +35,12 @@ impl Mapping {
             self.entries.duplicates.push((text, key_place));
             return Ok(());
         }
-        match self.entries.entries.iter_mut().find(|entry| !matches!(key, Scalar::Text(_)) && entry.key == text) {
-            Some(entry) => entry.node = node,
-            None => self.entries.entries.push(Entry { key: text, key_place, node }),
+        match self.index.get(&text) {
+            Some(index) => self.entries.entries[*index].node = node,
+            None => {
+                self.index.insert(text.clone(), self.entries.entries.len());
+                self.entries.entries.push(Entry { key: text, key_place, node });
+            }
         }
         Ok(())
     }

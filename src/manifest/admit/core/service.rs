@@ -1,10 +1,241 @@
-//! Placeholder: accepts anything.
+//! Service.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::manifest::{admit::Judge, span::Node};
+use super::{
+    address,
+    document::{document, generation},
+    form::{EXTERNAL_NAME, QUALIFIED_NAME},
+    service_address::{cluster_addresses, headless},
+    service_port,
+    structure::{always, choice_or, condition, int32, objects, strings, texts},
+};
+use crate::manifest::{
+    admit::{
+        Fields, Judge, Reason,
+        metadata::{NameRule, labels},
+    },
+    span::Node,
+};
 
-/// Accepts the document as written.
-pub fn admit(_judge: &mut Judge, node: &Node) -> Option<Value> {
-    Some(node.value())
+const TYPES: [&str; 4] = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+const POLICIES: [&str; 2] = ["Cluster", "Local"];
+const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+
+/// How long a client sticks to an endpoint, in seconds: default and most.
+const AFFINITY_SECONDS: (i64, i64) = (10_800, 86_400);
+
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+
+/// Judges a Service.
+pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
+    generation(judge, node);
+    document(judge, node, NameRule::Label, |fields| {
+        always(fields, "spec", spec);
+        fields.optional("status", status);
+        topology(fields);
+        source_ranges(fields);
+    })
+}
+
+fn spec(judge: &mut Judge, node: &Node) -> Option<Value> {
+    judge.object(node, |fields| {
+        fields.defaulted("type", "ClusterIP", |judge, node| choice_or(judge, node, &TYPES, "ClusterIP"));
+        fields.optional("selector", labels);
+        fields.optional("ports", service_port::ports);
+        cluster_addresses(fields);
+        ports_of_type(fields);
+        fields.optional("externalIPs", |judge, node| texts(judge, node, usize::MAX, address::external));
+        external_name(fields);
+        affinity(fields);
+        load_balancer(fields);
+        policies(fields);
+        fields.optional("publishNotReadyAddresses", Judge::boolean);
+        fields.optional("trafficDistribution", |judge, node| judge.choice(node, &DISTRIBUTIONS));
+    })
+}
+
+fn is(fields: &Fields, type_: &str) -> bool {
+    fields.text("type") == Some(type_)
+}
+
+/// Which ports and addresses each type of Service has.
+fn ports_of_type(fields: &mut Fields) {
+    if fields.items("ports").is_empty() && !headless(fields) && !is(fields, "ExternalName") {
+        fields.missing("ports");
+    }
+    if is(fields, "ClusterIP") && fields.items("ports").iter().any(|port| port["nodePort"].as_i64().unwrap_or(0) != 0) {
+        fields.conflict("ports", "a Service of type ClusterIP has no node ports", "remove nodePort");
+    }
+    if headless(fields) && (is(fields, "NodePort") || is(fields, "LoadBalancer")) {
+        fields.conflict(
+            "clusterIP",
+            "a headless Service has no load balancer and no node ports",
+            "remove clusterIP: None",
+        );
+    }
+}
+
+fn external_name(fields: &mut Fields) {
+    match is(fields, "ExternalName") {
+        true => {
+            fields.required("externalName", |judge, node| judge.form(node, &EXTERNAL_NAME));
+        }
+        false => fields.optional("externalName", Judge::string),
+    }
+}
+
+/// `sessionAffinityConfig` is dropped without affinity, and filled in with it.
+fn affinity(fields: &mut Fields) {
+    fields.defaulted("sessionAffinity", "None", |judge, node| choice_or(judge, node, &["ClientIP", "None"], "None"));
+    let sticky = fields.text("sessionAffinity") == Some("ClientIP");
+    let max = if sticky { 1..=AFFINITY_SECONDS.1 } else { super::structure::INT32 };
+    let Some(node) = fields.raw("sessionAffinityConfig").filter(|node| !node.is_null()) else {
+        if sticky {
+            fields.store("sessionAffinityConfig", json!({ "clientIP": { "timeoutSeconds": AFFINITY_SECONDS.0 } }));
+        }
+        return;
+    };
+    let judged = fields.judge().field("sessionAffinityConfig", |judge| {
+        judge.object(node, |fields| {
+            fields.optional("clientIP", |judge, node| {
+                judge.object(node, |fields| {
+                    fields.optional("timeoutSeconds", |judge, node| judge.integer(node, max.clone()));
+                })
+            });
+        })
+    });
+    if sticky {
+        let written = judged.and_then(|config| config["clientIP"]["timeoutSeconds"].as_i64());
+        let seconds = written.unwrap_or(AFFINITY_SECONDS.0);
+        fields.store("sessionAffinityConfig", json!({ "clientIP": { "timeoutSeconds": seconds } }));
+    }
+}
+
+fn load_balancer(fields: &mut Fields) {
+    let balanced = is(fields, "LoadBalancer");
+    strings(fields, &["loadBalancerIP"]);
+    fields.optional("loadBalancerSourceRanges", |judge, node| texts(judge, node, usize::MAX, address::cidr));
+    fields.optional("allocateLoadBalancerNodePorts", Judge::boolean);
+    fields.optional("loadBalancerClass", |judge, node| match balanced {
+        true => judge.form(node, &QUALIFIED_NAME),
+        false => judge.string(node),
+    });
+    if balanced && !fields.has("allocateLoadBalancerNodePorts") {
+        fields.store("allocateLoadBalancerNodePorts", Value::from(true));
+    }
+    let ranges = !fields.items("loadBalancerSourceRanges").is_empty();
+    for (name, there) in [
+        ("loadBalancerSourceRanges", ranges),
+        ("allocateLoadBalancerNodePorts", fields.has("allocateLoadBalancerNodePorts")),
+        ("loadBalancerClass", fields.has("loadBalancerClass")),
+    ] {
+        if there && !balanced {
+            fields.conflict(
+                name,
+                "only a Service of type LoadBalancer has it",
+                "remove it, or write type: LoadBalancer",
+            );
+        }
+    }
+}
+
+/// The traffic policies, and the port where a load balancer asks for the health of this node.
+fn policies(fields: &mut Fields) {
+    fields.optional("externalTrafficPolicy", |judge, node| choice_or(judge, node, &POLICIES, ""));
+    let outside = is(fields, "LoadBalancer")
+        || is(fields, "NodePort")
+        || is(fields, "ClusterIP") && !fields.items("externalIPs").is_empty();
+    let written = fields.text("externalTrafficPolicy").is_some_and(|policy| !policy.is_empty());
+    if outside && !written {
+        fields.store("externalTrafficPolicy", Value::from("Cluster"));
+    }
+    if !outside && written {
+        let remedy = "remove it, or write type: LoadBalancer, type: NodePort or externalIPs";
+        fields.conflict("externalTrafficPolicy", "the Service is not reachable from outside", remedy);
+    }
+    fields.optional("internalTrafficPolicy", |judge, node| judge.choice(node, &POLICIES));
+    if !fields.has("internalTrafficPolicy") && !is(fields, "ExternalName") {
+        fields.store("internalTrafficPolicy", Value::from("Cluster"));
+    }
+    health_check(fields);
+}
+
+fn health_check(fields: &mut Fields) {
+    fields.optional("healthCheckNodePort", int32);
+    let asked = is(fields, "LoadBalancer") && fields.text("externalTrafficPolicy") == Some("Local");
+    match fields.get("healthCheckNodePort").and_then(Value::as_i64).unwrap_or(0) {
+        0 => {}
+        _ if !asked => {
+            let message = "only a LoadBalancer with externalTrafficPolicy: Local has a health check port";
+            fields.conflict("healthCheckNodePort", message, "remove it");
+        }
+        1..=65535 => {}
+        number => {
+            let place = fields.place_of("healthCheckNodePort");
+            fields.judge().field("healthCheckNodePort", |judge| {
+                judge.fault(Reason::InvalidValue, place, format!("{number} is out of range"), "write 1 to 65535");
+            });
+        }
+    }
+}
+
+fn annotation(fields: &Fields, key: &str) -> Option<String> {
+    fields.get("metadata")?.get("annotations")?.get(key)?.as_str().map(str::to_owned)
+}
+
+/// The old and the new annotation of one thing say the same.
+fn topology(fields: &mut Fields) {
+    if let (Some(hints), Some(mode)) = (annotation(fields, TOPOLOGY_HINTS), annotation(fields, TOPOLOGY_MODE))
+        && hints != mode
+    {
+        let message = format!("the annotations {TOPOLOGY_MODE} and {TOPOLOGY_HINTS} differ");
+        fields.conflict("metadata", message, "keep the first only");
+    }
+}
+
+/// The annotation that came before `spec.loadBalancerSourceRanges`; judged where that field is empty.
+fn source_ranges(fields: &mut Fields) {
+    let Some(ranges) = annotation(fields, SOURCE_RANGES) else { return };
+    let spec = fields.get("spec").cloned().unwrap_or_default();
+    if spec["loadBalancerSourceRanges"].as_array().is_some_and(|ranges| !ranges.is_empty()) {
+        return;
+    }
+    if spec["type"] != "LoadBalancer" {
+        let message = format!("only a Service of type LoadBalancer has the annotation {SOURCE_RANGES}");
+        fields.conflict("metadata", message, "remove it");
+    }
+    if !ranges.trim().is_empty() && !ranges.split(',').all(|range| address::is_cidr(range.trim())) {
+        let message = format!("the annotation {SOURCE_RANGES} is not a list of address ranges");
+        fields.conflict("metadata", message, "write them with commas between: 10.0.0.0/8,192.168.0.0/16");
+    }
+}
+
+fn status(judge: &mut Judge, node: &Node) -> Option<Value> {
+    judge.object(node, |fields| {
+        fields.optional("loadBalancer", |judge, node| {
+            judge.object(node, |fields| {
+                fields.optional("ingress", |judge, node| objects(judge, node, usize::MAX, ingress));
+            })
+        });
+        fields.optional("conditions", |judge, node| {
+            objects(judge, node, usize::MAX, |judge, node| condition(judge, node, true))
+        });
+    })
+}
+
+fn ingress(judge: &mut Judge, node: &Node) -> Option<Value> {
+    judge.object(node, |fields| {
+        strings(fields, &["ip", "hostname", "ipMode"]);
+        fields.optional("ports", |judge, node| {
+            objects(judge, node, usize::MAX, |judge, node| {
+                judge.object(node, |fields| {
+                    fields.optional("port", int32);
+                    strings(fields, &["protocol", "error"]);
+                })
+            })
+        });
+    })
 }
