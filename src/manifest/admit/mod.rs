@@ -58,6 +58,9 @@ pub fn judge(kind: Kind, root: &Node) -> (Value, Vec<Fault>) {
     (value, judge.into_faults())
 }
 
+/// Faults of one document that are listed; more are only counted.
+const LISTED: usize = 200;
+
 /// What kind of fault; decides the finding's reason, and whether rules between fields are still judged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
@@ -123,6 +126,8 @@ pub struct Judge {
     faults: Vec<Fault>,
     /// Faults of rules between fields, kept apart until it is known that no blocking fault stands.
     conflicts: Vec<Fault>,
+    /// Faults beyond [`LISTED`].
+    more: usize,
 }
 
 impl Judge {
@@ -145,6 +150,10 @@ impl Judge {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
+        if self.faults.len() + self.conflicts.len() >= LISTED {
+            self.more += 1;
+            return;
+        }
         let fault = Fault { reason, field, place, message: message.into(), remedy: remedy.into() };
         match reason {
             Reason::Conflict => self.conflicts.push(fault),
@@ -169,7 +178,7 @@ impl Judge {
         self.fault(Reason::WrongType, node.place, format!("must be {wanted}, not {written}"), remedy);
     }
 
-    /// Judges `body` one step deeper; `step` is `.name`, `[3]` or `[key]`.
+    /// Judges `body` one step deeper; `step` is `.name` or `[3]`.
     pub fn at<T>(&mut self, step: impl std::fmt::Display, body: impl FnOnce(&mut Judge) -> T) -> T {
         use std::fmt::Write;
         let length = self.path.len();
@@ -194,6 +203,11 @@ impl Judge {
             faults.extend(self.conflicts);
         }
         faults.sort_by_key(|fault| fault.place);
+        if self.more > 0 {
+            let message = format!("{} more faults of this document are not listed", self.more);
+            let (field, place, remedy) = (String::new(), Place::default(), "mend the listed ones first".to_owned());
+            faults.push(Fault { reason: Reason::TooMany, field, place, message, remedy });
+        }
         faults
     }
 

@@ -68,6 +68,7 @@ fn keys_are_compared_by_type() {
 fn merge_keys() {
     assert_eq!(one("x: &b {a: 1, b: 2}\nq: {<<: *b, a: 3}")["q"], json!({"a": 3, "b": 2}));
     assert_eq!(one("x: &b {a: 1}\nz: &c {a: 2, c: 3}\nq: {<<: [*b, *c]}")["q"], json!({"a": 1, "c": 3}));
+    assert_eq!(one("q: {!!merge <<: {a: 1}}")["q"], json!({"a": 1}));
     assert_eq!(one("q: {'<<': {a: 1}}")["q"], json!({"<<": {"a": 1}}));
     assert!(problem("x: &b 1\nq: {<<: *b}").contains("merge"));
 }
@@ -105,6 +106,17 @@ fn refusals() {
     assert_eq!(refused("{a: b} {c: d}"), "SyntaxError");
     assert_eq!(one("a: b\n...\n{{{ anything"), json!({"a": "b"}));
     assert_eq!(one("a: [1, 2,]\nb:\tc"), json!({"a": [1, 2], "b": "c"}));
+}
+
+#[test]
+fn tabs_do_not_indent() {
+    assert_eq!(refused("a:\n \tb: c"), "SyntaxError");
+    assert_eq!(refused("a: \"b\"\n\t\nc: d"), "SyntaxError");
+    assert_eq!(refused("a: b\n\t\nc: d"), "SyntaxError");
+    assert_eq!(one("a: b\n  \t\nc: d"), json!({"a": "b", "c": "d"}));
+    assert_eq!(one("{\n\t\"a\": 1\n}"), json!({"a": 1}));
+    assert_eq!(one("a: [\n  \tb,\n  \tc]\nd: |\n  e\n  \tf\n"), json!({"a": ["b", "c"], "d": "e\n\tf\n"}));
+    assert_eq!(one("a:\tb\t# c\nd: 'e\n\t f'"), json!({"a": "b", "d": "e f"}));
 }
 
 #[test]
