@@ -8,7 +8,7 @@ use super::{
     metadata::NameRule,
     reference::{self, object_name, port},
     status,
-    text::{ADDRESS_TYPE, LABEL_VALUE, dns_names, label_name, wildcard_hostname},
+    text::{ADDRESS_TYPE, LABEL_VALUE, dns_names, ip_address, label_name, wildcard_hostname},
     written,
 };
 use crate::manifest::span::{Content, Node};
@@ -65,7 +65,7 @@ fn address(judge: &mut Judge, node: &Node) -> Option<Value> {
 fn address_value(fields: &mut Fields) {
     let (Some(kind), Some(text)) = (fields.text("type"), fields.text("value")) else { return };
     match kind {
-        "IPAddress" if text.parse::<std::net::IpAddr>().is_err() => {
+        "IPAddress" if !ip_address(text) => {
             let (place, message) = (fields.place_of("value"), format!("{text:?} is not an IP address"));
             fields.judge().field("value", |judge| {
                 judge.fault(

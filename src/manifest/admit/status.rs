@@ -6,8 +6,8 @@ use crate::manifest::span::{Content, Node};
 
 /// Which names a part of `status` knows.
 pub enum Shape {
-    /// Any value; a scalar by the schema, whose type is not judged.
-    Any,
+    /// A scalar, whose type is not judged; what is inside a map or list in its place is unknown.
+    Scalar,
     /// An object with these fields.
     Object(&'static [(&'static str, Shape)]),
     /// A list of objects or scalars.
@@ -17,24 +17,28 @@ pub enum Shape {
 /// `GatewayClass.status`.
 pub const GATEWAY_CLASS: Shape = Shape::Object(&[
     ("conditions", CONDITIONS),
-    ("supportedFeatures", Shape::List(&Shape::Object(&[("name", Shape::Any)]))),
+    ("supportedFeatures", Shape::List(&Shape::Object(&[("name", Shape::Scalar)]))),
 ]);
 
 /// `Gateway.status`.
 pub const GATEWAY: Shape = Shape::Object(&[
     (
         "addresses",
-        Shape::List(&Shape::Object(&[("routability", Shape::Any), ("type", Shape::Any), ("value", Shape::Any)])),
+        Shape::List(&Shape::Object(&[
+            ("routability", Shape::Scalar),
+            ("type", Shape::Scalar),
+            ("value", Shape::Scalar),
+        ])),
     ),
-    ("attachedListenerSets", Shape::Any),
+    ("attachedListenerSets", Shape::Scalar),
     ("conditions", CONDITIONS),
     (
         "listeners",
         Shape::List(&Shape::Object(&[
-            ("attachedRoutes", Shape::Any),
+            ("attachedRoutes", Shape::Scalar),
             ("conditions", CONDITIONS),
-            ("name", Shape::Any),
-            ("supportedKinds", Shape::List(&Shape::Object(&[("group", Shape::Any), ("kind", Shape::Any)]))),
+            ("name", Shape::Scalar),
+            ("supportedKinds", Shape::List(&Shape::Object(&[("group", Shape::Scalar), ("kind", Shape::Scalar)]))),
         ])),
     ),
 ]);
@@ -44,28 +48,28 @@ pub const ROUTE: Shape = Shape::Object(&[(
     "parents",
     Shape::List(&Shape::Object(&[
         ("conditions", CONDITIONS),
-        ("controllerName", Shape::Any),
+        ("controllerName", Shape::Scalar),
         (
             "parentRef",
             Shape::Object(&[
-                ("group", Shape::Any),
-                ("kind", Shape::Any),
-                ("name", Shape::Any),
-                ("namespace", Shape::Any),
-                ("port", Shape::Any),
-                ("sectionName", Shape::Any),
+                ("group", Shape::Scalar),
+                ("kind", Shape::Scalar),
+                ("name", Shape::Scalar),
+                ("namespace", Shape::Scalar),
+                ("port", Shape::Scalar),
+                ("sectionName", Shape::Scalar),
             ]),
         ),
     ])),
 )]);
 
 const CONDITIONS: Shape = Shape::List(&Shape::Object(&[
-    ("lastTransitionTime", Shape::Any),
-    ("message", Shape::Any),
-    ("observedGeneration", Shape::Any),
-    ("reason", Shape::Any),
-    ("status", Shape::Any),
-    ("type", Shape::Any),
+    ("lastTransitionTime", Shape::Scalar),
+    ("message", Shape::Scalar),
+    ("observedGeneration", Shape::Scalar),
+    ("reason", Shape::Scalar),
+    ("status", Shape::Scalar),
+    ("type", Shape::Scalar),
 ]));
 
 /// The field `status` of a document: kept as written, judged for unknown names only.
@@ -77,10 +81,11 @@ pub fn status(fields: &mut Fields, shape: &Shape) {
 }
 
 impl Judge {
-    /// Reports names below `node` that `shape` does not know; values of another type are passed over.
+    /// Reports names below `node` that `shape` does not know, whatever the types of the values.
     pub fn shape(&mut self, node: &Node, shape: &Shape) {
-        match (shape, &node.content) {
-            (Shape::Object(known), Content::Map(entries)) => {
+        match &node.content {
+            Content::Map(entries) => {
+                let known = if let Shape::Object(known) = shape { *known } else { &[] };
                 for entry in &entries.entries {
                     let inner = known.iter().find(|(name, _)| *name == entry.key).map(|(_, shape)| shape);
                     self.field(&entry.key, |judge| match inner {
@@ -92,7 +97,8 @@ impl Judge {
                     });
                 }
             }
-            (Shape::List(item), Content::List(items)) => {
+            Content::List(items) => {
+                let item = if let Shape::List(item) = shape { item } else { &Shape::Scalar };
                 for (index, node) in items.iter().enumerate() {
                     self.at(format_args!("[{index}]"), |judge| judge.shape(node, item));
                 }

@@ -172,6 +172,23 @@ pub fn path_characters(text: &str) -> bool {
     !bytes.is_empty()
 }
 
+/// An IPv4 or IPv6 address without zone; the server still takes IPv4 numbers with leading zeros, and reads them as
+/// decimal.
+pub fn ip_address(text: &str) -> bool {
+    let (before, last) = text.rsplit_once(':').map_or(("", text), |(before, last)| (before, last));
+    let octet = |octet: &str| match octet.trim_start_matches('0') {
+        "" if !octet.is_empty() => "0".to_owned(),
+        digits => digits.to_owned(),
+    };
+    let dotted: Vec<String> = last.split('.').map(octet).collect();
+    let plain = match (dotted.len(), before) {
+        (1, _) => text.to_owned(),
+        (_, "") if !text.contains(':') => dotted.join("."),
+        _ => format!("{before}:{}", dotted.join(".")),
+    };
+    plain.parse::<std::net::IpAddr>().is_ok()
+}
+
 /// Milliseconds of a duration of GEP-2257; none where the text is not one.
 pub fn duration(text: &str) -> Option<u64> {
     let (mut rest, mut parts, mut total) = (text, 0, 0);
