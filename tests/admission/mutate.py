@@ -138,6 +138,38 @@ def edits(at, value, strings):
             yield put(raw)
 
 
+PIECES = list("abz09 \t\n\r:-?,[]{}#&*!|>'\"%@`~<=./\\_+") + [
+    ": ", " #", "- ", "\n  ", "\n- ", "---\n", "\n---\n", "...\n", "\n...\n", "\r\n", "!!str ", "!!int ", "&a ", "*a", "<<: ",
+    "\ufeff", "\u0085", "\u2028", "\u00e9", "\x07", "\x7f", "? ", "|-\n  ", ">\n ", "\"\"", "''", "[]", "{}", "%YAML 1.1\n---\n",
+    "%YAML 1.2\n---\n", "%FOO\n", "%TAG ! tag:x,2000:\n---\n", "\\x41", "\\u0041", "\\U0001F600", "\\/", "\\ud834"]
+
+
+def scramble(text):
+    """A few changes of the text itself."""
+    for _ in range(random.choice([1, 1, 1, 2, 3])):
+        at = random.randrange(len(text) + 1)
+        lines = text.split("\n")
+        line = random.randrange(len(lines))
+        match random.randrange(8):
+            case 0 | 1 | 2:
+                text = text[:at] + random.choice(PIECES) + text[at:]
+            case 3:
+                text = text[:at] + text[at + random.choice([1, 1, 2, 5]):]
+            case 4:
+                text = text[:at] + random.choice(PIECES) + text[at + 1:]
+            case 5:
+                lines[line] = random.choice([" ", "  ", "\t", "    "]) + lines[line]
+                text = "\n".join(lines)
+            case 6:
+                lines[line] = lines[line].removeprefix(random.choice([" ", "  "]))
+                text = "\n".join(lines)
+            case 7:
+                other = random.randrange(len(lines))
+                lines.insert(other, lines[line])
+                text = "\n".join(lines)
+    return text
+
+
 def vary(value, number):
     """An item like `value` that is told apart by its names and numbers."""
     value = copy.deepcopy(value)
@@ -164,6 +196,7 @@ def main():
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--random", type=int, default=0, help="this many documents with two random changes instead")
     arguments.add_argument("--kind", action="append")
+    arguments.add_argument("--text", action="store_true", help="change the text as well")
     arguments.add_argument("--every", type=int, default=1, help="write every nth only")
     options = arguments.parse_args()
     os.makedirs(options.out, exist_ok=True)
@@ -175,14 +208,15 @@ def main():
         nonlocal count
         count += 1
         if count % options.every == 0:
-            with open(os.path.join(options.out, f"{base['kind']}-{count:06}.yaml"), "w") as file:
-                file.write(emit(document).lstrip("\n"))
+            with open(os.path.join(options.out, f"{base['kind']}-{count:06}.yaml"), "w", newline="") as file:
+                text = emit(document).lstrip("\n")
+                file.write(scramble(text) if options.text else text)
 
     if options.random:
         for _ in range(options.random):
             base = random.choice(bases)
             document = copy.deepcopy(base)
-            for _ in range(random.choice([1, 2, 2, 3])):
+            for _ in range(0 if options.text else random.choice([1, 2, 2, 3])):
                 at, value = random.choice(list(paths(document))[1:])
                 try:
                     random.choice(list(edits(at, value, STRINGS)))(document)

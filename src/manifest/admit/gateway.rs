@@ -11,7 +11,7 @@ use super::{
     text::{ADDRESS_TYPE, LABEL_VALUE, dns_names, ip_address, label_name, wildcard_hostname},
     written,
 };
-use crate::manifest::span::{Content, Node};
+use crate::manifest::span::{Content, Entry, Node};
 
 /// Judges a Gateway.
 pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
@@ -103,15 +103,15 @@ fn routability(judge: &mut Judge, node: &Node) -> Option<Value> {
 fn infrastructure(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, |fields| {
         fields.optional("labels", |judge, node| {
-            judge.map_of(node, 8, |judge, key, node| {
-                key_form(judge, key, node);
-                judge.form(node, &LABEL_VALUE)
+            judge.map_of(node, 8, |judge, entry| {
+                key_form(judge, entry);
+                judge.form(&entry.node, &LABEL_VALUE)
             })
         });
         fields.optional("annotations", |judge, node| {
-            judge.map_of(node, 16, |judge, key, node| {
-                key_form(judge, key, node);
-                judge.sized(node, 0..=4096)
+            judge.map_of(node, 16, |judge, entry| {
+                key_form(judge, entry);
+                judge.sized(&entry.node, 0..=4096)
             })
         });
         fields.optional("parametersRef", reference::local);
@@ -119,7 +119,8 @@ fn infrastructure(judge: &mut Judge, node: &Node) -> Option<Value> {
 }
 
 /// The key of a label or annotation: a name of up to 63 characters, perhaps after a domain of up to 252 and a slash.
-fn key_form(judge: &mut Judge, key: &str, node: &Node) {
+fn key_form(judge: &mut Judge, entry: &Entry) {
+    let key = entry.key.as_str();
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
@@ -127,7 +128,7 @@ fn key_form(judge: &mut Judge, key: &str, node: &Node) {
     let prefix_holds = prefix.is_none_or(|prefix| prefix.len() < 253 && dns_names(prefix));
     if !(prefix_holds && name.len() <= 63 && label_name(name)) {
         judge.conflict(
-            node.place,
+            entry.key_place,
             "the key is not a name with an optional domain before it",
             "write at most 63 letters, digits, '-', '_' and '.', perhaps after a lower-case domain and '/'",
         );

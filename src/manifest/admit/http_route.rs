@@ -71,7 +71,8 @@ fn rules(judge: &mut Judge, node: &Node) -> Option<Value> {
             let name = rule.get("name");
             if name.is_some() && rules[..index].iter().any(|earlier| earlier.get("name") == name) {
                 judge.at(format_args!("[{index}].name"), |judge| {
-                    judge.conflict(nodes[index].place, "another rule has this name", "give it another");
+                    let place = nodes[index].get("name").unwrap_or(&nodes[index]).place;
+                    judge.conflict(place, "another rule has this name", "give it another");
                 });
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::RangeInclusive};
 use serde_json::Value;
 
 use super::{Judge, Reason};
-use crate::manifest::span::{Content, Node};
+use crate::manifest::span::{Content, Entry, Node};
 
 impl Judge {
     /// A list of `min..=max` items, each judged by `item`.
@@ -32,14 +32,14 @@ impl Judge {
         &mut self,
         node: &Node,
         max: usize,
-        mut item: impl FnMut(&mut Judge, &str, &Node) -> Option<Value>,
+        mut item: impl FnMut(&mut Judge, &Entry) -> Option<Value>,
     ) -> Option<Value> {
         let entries = self.entries(node)?;
         let written = entries.entries.iter().filter(|entry| !entry.node.is_null());
         self.count(node, written.clone().count(), 0..=max, "entry");
         let mut value = serde_json::Map::new();
         for entry in written {
-            let judged = self.at(format_args!("[{}]", entry.key), |judge| item(judge, &entry.key, &entry.node));
+            let judged = self.field(&entry.key, |judge| item(judge, entry));
             value.insert(entry.key.clone(), judged.unwrap_or(Value::Null));
         }
         Some(Value::Object(value))

@@ -79,7 +79,9 @@ fn tls(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, |fields| {
         fields.defaulted("mode", "Terminate", |judge, node| judge.choice(node, &["Terminate", "Passthrough"]));
         fields.optional("certificateRefs", |judge, node| judge.list(node, 0..=64, reference::secret));
-        fields.optional("options", |judge, node| judge.map_of(node, 16, |judge, _, node| judge.sized(node, 0..=4096)));
+        fields.optional("options", |judge, node| {
+            judge.map_of(node, 16, |judge, entry| judge.sized(&entry.node, 0..=4096))
+        });
         let options = fields.get("options").and_then(Value::as_object).is_some_and(|options| !options.is_empty());
         if fields.text("mode") == Some("Terminate") && fields.items("certificateRefs").is_empty() && !options {
             fields.conflict("", "mode Terminate needs a certificate", "add certificateRefs, or options");

@@ -7,7 +7,7 @@ use super::{
     text::{dns_label, dns_names, label_name},
     written,
 };
-use crate::manifest::span::{Content, Node};
+use crate::manifest::span::{Content, Entry, Node};
 
 /// What a kind asks of its objects' names, and whether they live in a namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -151,8 +151,9 @@ fn last_char_len(text: &str) -> usize {
 }
 
 pub fn labels(judge: &mut Judge, node: &Node) -> Option<Value> {
-    strings(judge, node, |judge, key, node, text| {
-        label_key(judge, node, key, key);
+    strings(judge, node, |judge, entry, text| {
+        let node = &entry.node;
+        label_key(judge, entry, &entry.key);
         if text.len() > 63 || !(text.is_empty() || label_name(text)) {
             judge.fault(
                 Reason::InvalidValue,
@@ -166,9 +167,9 @@ pub fn labels(judge: &mut Judge, node: &Node) -> Option<Value> {
 
 fn annotations(judge: &mut Judge, node: &Node) -> Option<Value> {
     let mut bytes = 0;
-    let value = strings(judge, node, |judge, key, node, text| {
-        bytes += key.len() + text.len();
-        label_key(judge, node, key, &key.to_lowercase());
+    let value = strings(judge, node, |judge, entry, text| {
+        bytes += entry.key.len() + text.len();
+        label_key(judge, entry, &entry.key.to_lowercase());
     });
     if bytes > ANNOTATION_BYTES {
         let message = format!("annotations take {bytes} bytes, at most {ANNOTATION_BYTES} allowed");
@@ -178,14 +179,14 @@ fn annotations(judge: &mut Judge, node: &Node) -> Option<Value> {
 }
 
 /// A map of strings, where null counts as the empty string.
-pub fn strings(judge: &mut Judge, node: &Node, mut rule: impl FnMut(&mut Judge, &str, &Node, &str)) -> Option<Value> {
+pub fn strings(judge: &mut Judge, node: &Node, mut rule: impl FnMut(&mut Judge, &Entry, &str)) -> Option<Value> {
     let entries = judge.entries(node)?;
     let mut value = Map::new();
     for entry in &entries.entries {
-        judge.at(format_args!("[{}]", entry.key), |judge| {
+        judge.field(&entry.key, |judge| {
             let text = if entry.node.is_null() { Some("") } else { judge.text(&entry.node) };
             if let Some(text) = text {
-                rule(judge, &entry.key, &entry.node, text);
+                rule(judge, entry, text);
                 value.insert(entry.key.clone(), Value::from(text));
             }
         });
@@ -194,12 +195,12 @@ pub fn strings(judge: &mut Judge, node: &Node, mut rule: impl FnMut(&mut Judge, 
 }
 
 /// A qualified name: a name, perhaps after a DNS subdomain and a slash.
-fn label_key(judge: &mut Judge, node: &Node, key: &str, compared: &str) {
+fn label_key(judge: &mut Judge, entry: &Entry, compared: &str) {
     if !qualified_name(compared) {
-        let shown: String = key.chars().take(60).collect();
+        let shown: String = entry.key.chars().take(60).collect();
         judge.fault(
             Reason::InvalidValue,
-            node.place,
+            entry.key_place,
             format!("{shown:?} is not a key for labels and annotations"),
             "write at most 63 letters, digits, '-', '_' and '.', perhaps after a lower-case domain and '/'",
         );

@@ -58,6 +58,9 @@ pub fn judge(kind: Kind, root: &Node) -> (Value, Vec<Fault>) {
     (value, judge.into_faults())
 }
 
+/// Faults of one document that are listed; more are only counted.
+const LISTED: usize = 200;
+
 /// What kind of fault; decides the finding's reason, and whether rules between fields are still judged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reason {
@@ -123,6 +126,8 @@ pub struct Judge {
     faults: Vec<Fault>,
     /// Faults of rules between fields, kept apart until it is known that no blocking fault stands.
     conflicts: Vec<Fault>,
+    /// Faults beyond [`LISTED`].
+    more: usize,
 }
 
 impl Judge {
@@ -145,6 +150,10 @@ impl Judge {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
+        if self.faults.len() + self.conflicts.len() >= LISTED {
+            self.more += 1;
+            return;
+        }
         let fault = Fault { reason, field, place, message: message.into(), remedy: remedy.into() };
         match reason {
             Reason::Conflict => self.conflicts.push(fault),
@@ -179,11 +188,12 @@ impl Judge {
         result
     }
 
-    /// Judges `body` in the field `name` of the value being judged.
+    /// Judges `body` in the field `name` of the value being judged; `.name`, or `[name]` where dots would mislead.
     pub fn field<T>(&mut self, name: &str, body: impl FnOnce(&mut Judge) -> T) -> T {
-        match self.path.is_empty() {
-            true => self.at(name, body),
-            false => self.at(format_args!(".{name}"), body),
+        match (name.contains(['.', '[', '/']), self.path.is_empty()) {
+            (true, _) => self.at(format_args!("[{name}]"), body),
+            (false, true) => self.at(name, body),
+            (false, false) => self.at(format_args!(".{name}"), body),
         }
     }
 
@@ -194,6 +204,11 @@ impl Judge {
             faults.extend(self.conflicts);
         }
         faults.sort_by_key(|fault| fault.place);
+        if self.more > 0 {
+            let message = format!("{} more faults of this document are not listed", self.more);
+            let (field, place, remedy) = (String::new(), Place::default(), "mend the listed ones first".to_owned());
+            faults.push(Fault { reason: Reason::TooMany, field, place, message, remedy });
+        }
         faults
     }
 

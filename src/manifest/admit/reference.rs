@@ -82,8 +82,9 @@ pub fn parent(judge: &mut Judge, node: &Node) -> Option<Value> {
 /// `metav1.LabelSelector`; what its operators and values mean is judged where it is used.
 pub fn label_selector(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, |fields| {
-        fields
-            .optional("matchLabels", |judge, node| judge.map_of(node, usize::MAX, |judge, _, node| judge.string(node)));
+        fields.optional("matchLabels", |judge, node| {
+            judge.map_of(node, usize::MAX, |judge, entry| judge.string(&entry.node))
+        });
         fields.optional("matchExpressions", |judge, node| judge.list(node, 0..=usize::MAX, requirement));
     })
 }

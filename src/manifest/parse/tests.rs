@@ -110,5 +110,8 @@ fn empty_files() {
 #[test]
 fn findings_of_a_file_are_bounded() {
     let fields: String = (0..5000).map(|i| format!("x{i}: 1\n")).collect();
-    assert_eq!(parse(&format!("{ROUTE}{fields}")).findings.len(), LISTED + 1);
+    let one = parse(&format!("{ROUTE}{fields}"));
+    assert_eq!(one.findings.len(), 201);
+    assert!(one.findings.iter().any(|finding| finding.message.starts_with("4800 more")));
+    assert_eq!(parse(&format!("{ROUTE}{fields}---\n").repeat(6)).findings.len(), LISTED + 1);
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle};
 
 use super::{
-    Bounds, Content, Document, Node, Place, Problem, Refusal,
+    Bounds, Content, Document, Node, Place, Problem, Refusal, decode,
     documents::{Piece, pieces, unknown_directive},
     mapping::Mapping,
     scalar::{self, Scalar},
@@ -67,6 +67,13 @@ enum Collection {
     Map(Mapping, Option<Value>),
 }
 
+/// The last token with content.
+struct Last {
+    end: usize,
+    /// The style, where it was a scalar.
+    style: Option<ScalarStyle>,
+}
+
 struct Reader<'a> {
     piece: Piece<'a>,
     bounds: &'a Bounds,
@@ -76,6 +83,9 @@ struct Reader<'a> {
     aliased: usize,
     own: usize,
     open: Vec<Frame>,
+    /// Flow collections that are open, and where the last token ended: what tabs are judged by.
+    flow: usize,
+    last: Last,
     anchors: HashMap<usize, Value>,
     problems: Vec<Problem>,
     root: Option<Node>,
@@ -90,6 +100,8 @@ impl<'a> Reader<'a> {
             aliased: 0,
             own: 0,
             open: Vec::new(),
+            flow: 0,
+            last: Last { end: piece.start, style: None },
             anchors: HashMap::new(),
             problems: Vec::new(),
             root: None,
@@ -118,6 +130,7 @@ impl<'a> Reader<'a> {
         while let Some(next) = parser.next_event() {
             let (event, span) = next.map_err(|error| self.syntax(&error))?;
             if matches!(event, Event::DocumentEnd) {
+                self.tabs(self.place(&span))?;
                 if span.is_empty() {
                     self.nothing_follows(&mut parser)?;
                 }
@@ -143,6 +156,10 @@ impl<'a> Reader<'a> {
 
     fn event(&mut self, event: Event<'a>, span: &Span) -> Result<(), Refusal> {
         let place = self.place(span);
+        if !matches!(event, Event::Anchor(..)) {
+            self.tabs(place)?;
+        }
+        self.note(&event, place);
         match event {
             Event::DocumentStart(_, Some(version)) if (version.major, version.minor) != (1, 1) => {
                 let message = format!("YAML {}.{} is not read", version.major, version.minor);
@@ -283,6 +300,43 @@ impl<'a> Reader<'a> {
             return Err(self.refuse(place, "TooManyNodes", message, "split the file"));
         }
         Ok(())
+    }
+
+    /// Outside of flow collections, no line may begin with white space that has a tab in it; behind a plain scalar, as
+    /// its continuation, it may where the tab stands deeper than the collection.
+    fn tabs(&self, place: Place) -> Result<(), Refusal> {
+        let gap =
+            self.piece.text.get(self.last.end - self.piece.start..place.start.max(self.last.end) - self.piece.start);
+        let block = matches!(self.last.style, Some(ScalarStyle::Literal | ScalarStyle::Folded));
+        let gap = gap.filter(|gap| self.flow == 0 && !block && gap.contains('\t')).unwrap_or_default();
+        let column = self.open.last().map_or(1, |frame| frame.place.column as usize);
+        let continued = |tab: usize| self.last.style == Some(ScalarStyle::Plain) && tab >= column;
+        for (at, _) in gap.match_indices(['\n', '\r']) {
+            let blank = gap[at + 1..].bytes().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+            let tab = gap[at + 1..at + 1 + blank].find('\t');
+            if tab.is_some_and(|tab| !continued(tab)) {
+                let message = "a tab stands where a line is indented".to_owned();
+                let start = self.last.end + at + 1;
+                let place = decode::place(self.piece.text, start - self.piece.start);
+                let place = Place { line: place.line + self.piece.lines as u32, start, end: start + blank, ..place };
+                return Err(self.refuse(place, "SyntaxError", message, "indent with spaces"));
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, event: &Event, place: Place) {
+        let (begins, ends, style) = match event {
+            Event::Scalar(_, style, ..) => (0, 0, Some(*style)),
+            Event::SequenceStart(StructureStyle::Flow, ..) | Event::MappingStart(StructureStyle::Flow, ..) => {
+                (1, 0, None)
+            }
+            Event::SequenceEnd | Event::MappingEnd if self.flow > 0 => (0, 1, None),
+            Event::Alias(_) => (0, 0, None),
+            _ => return,
+        };
+        self.flow = self.flow + begins - ends;
+        self.last = Last { end: place.end.max(self.last.end), style };
     }
 
     /// YAML 1.2 took `\/` and surrogate pairs over from JSON; YAML 1.1 has neither.

@@ -108,6 +108,17 @@ fn refusals() {
 }
 
 #[test]
+fn tabs_do_not_indent() {
+    assert_eq!(refused("a:\n \tb: c"), "SyntaxError");
+    assert_eq!(refused("a: \"b\"\n\t\nc: d"), "SyntaxError");
+    assert_eq!(refused("a: b\n\t\nc: d"), "SyntaxError");
+    assert_eq!(one("a: b\n  \t\nc: d"), json!({"a": "b", "c": "d"}));
+    assert_eq!(one("{\n\t\"a\": 1\n}"), json!({"a": 1}));
+    assert_eq!(one("a: [\n  \tb,\n  \tc]\nd: |\n  e\n  \tf\n"), json!({"a": ["b", "c"], "d": "e\n\tf\n"}));
+    assert_eq!(one("a:\tb\t# c\nd: 'e\n\t f'"), json!({"a": "b", "d": "e f"}));
+}
+
+#[test]
 fn bounds_have_names() {
     let deep = format!("{}{}", "[".repeat(101), "]".repeat(101));
     assert_eq!(refused(&deep), "TooDeep");

@@ -83,7 +83,7 @@ fn conditions(judge: &mut Judge, node: &Node) -> Option<Value> {
 /// A map of strings that version v1 takes no notice of.
 fn dropped(fields: &mut Fields, name: &'static str) {
     if let Some(node) = fields.raw(name).filter(|node| !node.is_null()) {
-        fields.judge().field(name, |judge| metadata::strings(judge, node, |_, _, _, _| {}));
+        fields.judge().field(name, |judge| metadata::strings(judge, node, |_, _, _| {}));
     }
 }
 

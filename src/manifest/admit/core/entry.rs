@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 1 << 20;
 pub fn bytes(judge: &mut Judge, node: &Node) -> Option<Value> {
     let mut value = Map::new();
     for entry in &judge.entries(node)?.entries {
-        let bytes = judge.at(format_args!("[{}]", entry.key), |judge| {
+        let bytes = judge.field(&entry.key, |judge| {
             key(judge, &entry.key, &entry.node);
             byte_string(judge, &entry.node)
         });
@@ -35,7 +35,7 @@ pub fn bytes(judge: &mut Judge, node: &Node) -> Option<Value> {
 pub fn texts(judge: &mut Judge, node: &Node) -> Option<Value> {
     let mut value = Map::new();
     for entry in &judge.entries(node)?.entries {
-        judge.at(format_args!("[{}]", entry.key), |judge| {
+        judge.field(&entry.key, |judge| {
             key(judge, &entry.key, &entry.node);
             match &entry.node.content {
                 Content::Null => drop(value.insert(entry.key.clone(), Value::from(""))),
