@@ -1,6 +1,14 @@
 //! Where a request LEAVEs: to an endpoint of its backend, and again where it is safe and asked for.
 
-use std::{cell::RefCell, future::Future, net::SocketAddr, pin::pin, rc::Rc, task::Poll, time::Duration};
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header,
@@ -8,6 +16,7 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
+use tokio::time::Sleep;
 
 use super::{
     clock::Side,
@@ -139,6 +148,12 @@ struct Failure {
     reused: bool,
 }
 
+impl Failure {
+    fn fresh(reason: Reason) -> Failure {
+        Failure { reason, reused: false }
+    }
+}
+
 /// What comes after an attempt.
 enum Next {
     Again,
@@ -158,15 +173,17 @@ impl Forward<'_> {
     ///
     /// # Errors
     /// Why there is none; nothing was sent to the client.
-    pub async fn run(&self, head: Head, source: Option<Source>) -> Result<Answered, Reason> {
-        let attempts = self.attempts(head, source);
-        match self.rule.request_timeout.filter(|limit| !limit.is_zero()) {
-            Some(limit) => tokio::time::timeout(limit, attempts).await.unwrap_or(Err(Reason::RequestTimeout)),
-            None => attempts.await,
-        }
+    pub async fn run(&self, head: Box<Head>, source: Option<Source>) -> Result<Answered, Reason> {
+        let mut attempts = pin!(self.attempts(head, source));
+        let mut timer = timer(self.rule.request_timeout);
+        poll_fn(|cx| match attempts.as_mut().poll(cx) {
+            Poll::Pending => poll_timer(&mut timer, cx).map(|()| Err(Reason::RequestTimeout)),
+            ready => ready,
+        })
+        .await
     }
 
-    async fn attempts(&self, mut head: Head, source: Option<Source>) -> Result<Answered, Reason> {
+    async fn attempts(&self, mut head: Box<Head>, source: Option<Source>) -> Result<Answered, Reason> {
         let retry = self.rule.retry.as_ref().filter(|retry| retry.attempts > 0);
         let mut uploads = match (source, retry) {
             (None, _) => Uploads::Empty,
@@ -213,17 +230,17 @@ impl Forward<'_> {
     }
 
     /// One attempt, within the backend request timeout of the rule.
-    async fn attempt(&self, head: Head, upload: Upload) -> Result<Answered, Failure> {
-        let once = self.once(head, upload);
-        match self.rule.backend_timeout.filter(|limit| !limit.is_zero()) {
-            Some(limit) => tokio::time::timeout(limit, once)
-                .await
-                .unwrap_or(Err(Failure { reason: Reason::BackendTimeout, reused: false })),
-            None => once.await,
-        }
+    async fn attempt(&self, head: Box<Head>, upload: Upload) -> Result<Answered, Failure> {
+        let mut once = pin!(self.once(head, upload));
+        let mut timer = timer(self.rule.backend_timeout);
+        poll_fn(|cx| match once.as_mut().poll(cx) {
+            Poll::Pending => poll_timer(&mut timer, cx).map(|()| Err(Failure::fresh(Reason::BackendTimeout))),
+            ready => ready,
+        })
+        .await
     }
 
-    async fn once(&self, head: Head, upload: Upload) -> Result<Answered, Failure> {
+    async fn once(&self, head: Box<Head>, upload: Upload) -> Result<Answered, Failure> {
         let mut request = head.into_request(self.backend.protocol, upload);
         if let Some(gate) = self.exchange.gate.borrow().clone() {
             hyper::ext::on_informational(&mut request, move |answer| {
@@ -234,9 +251,13 @@ impl Forward<'_> {
         }
         let mut unsent = 0;
         loop {
-            let mut lease = self.lease().await.map_err(|reason| Failure { reason, reused: false })?;
+            let mut lease = self.lease().await.map_err(Failure::fresh)?;
             let reused = lease.reused;
-            match answered(self.exchange, lease.send(request)).await {
+            let answered = {
+                let mut sending = pin!(lease.send(request));
+                poll_fn(|cx| poll_answer(self.exchange, sending.as_mut(), cx)).await
+            };
+            match answered {
                 Ok(response) => return Ok((response, lease)),
                 Err(Unanswered { unsent: Some(back), .. }) if unsent < MAX_UNSENT => {
                     unsent += 1;
@@ -294,23 +315,29 @@ fn backoff(base: Duration, retries: u32) -> Duration {
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-/// Waits for the answer's head, as long as bytes move.
-async fn answered(
+/// Polls for the answer's head, as long as bytes move.
+fn poll_answer(
     exchange: &Exchange,
-    sending: impl Future<Output = Result<Response<Incoming>, Unanswered>>,
-) -> Result<Response<Incoming>, Unanswered> {
-    let mut sending = pin!(sending);
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
-            exchange.watch.touch();
-            return Poll::Ready(sent);
-        }
-        if exchange.watch.is_expired() {
-            let reason = if exchange.awaits_client.get() { Reason::ClientStalled } else { Reason::BackendStalled };
-            return Poll::Ready(Err(Unanswered { unsent: None, reason }));
-        }
-        exchange.watch.wait(Side::Answer, cx.waker());
-        Poll::Pending
-    })
-    .await
+    sending: Pin<&mut impl Future<Output = Result<Response<Incoming>, Unanswered>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<Incoming>, Unanswered>> {
+    if let Poll::Ready(sent) = sending.poll(cx) {
+        exchange.watch.touch();
+        return Poll::Ready(sent);
+    }
+    if exchange.watch.is_expired() {
+        let reason = if exchange.awaits_client.get() { Reason::ClientStalled } else { Reason::BackendStalled };
+        return Poll::Ready(Err(Unanswered { unsent: None, reason }));
+    }
+    exchange.watch.wait(Side::Answer, cx.waker());
+    Poll::Pending
+}
+
+/// Most rules have no timeout: it costs an allocation only where there is one.
+fn timer(limit: Option<Duration>) -> Option<Pin<Box<Sleep>>> {
+    limit.filter(|limit| !limit.is_zero()).map(|limit| Box::pin(tokio::time::sleep(limit)))
+}
+
+fn poll_timer(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
+    timer.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(cx))
 }

@@ -1,6 +1,6 @@
 //! Where a request ENTERs: its head is checked, its listener and rule are chosen, its filters applied.
 
-use std::rc::Rc;
+use std::{future::Future, rc::Rc};
 
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
@@ -15,7 +15,8 @@ use super::{
     filter::{self, Effects, Place},
     forward::{Forward, Head},
     gate::{self, Gate},
-    head, mirror,
+    head::{self, Authority},
+    mirror,
     outcome::Reason,
     upgrade::{self, Wanted},
     upload::Source,
@@ -24,16 +25,30 @@ use crate::snapshot::{Backend, Protocol, Rule, Snapshot};
 
 /// Answers one request. Never fails: every error is an answer, and where the connection has to end with it, an HTTP/1
 /// answer says `Connection: close` or its body ends in an error.
-pub async fn serve(worker: Rc<Worker>, connection: Rc<Connection>, request: Request<Incoming>) -> Response<Body> {
+///
+/// The head is checked at once; the future has what is left to do, and is kept small: it is moved for each request.
+pub fn serve(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response<Body>> {
     let exchange = Exchange::open(&worker, &connection, &request);
-    let snapshot = worker.snapshots.pin();
     let is_head = *request.method() == Method::HEAD;
-    let answered = enter(&exchange, &snapshot, request).await;
-    let mut response = answered.unwrap_or_else(|reason| refused(&exchange, reason));
-    if is_head && !response.body().is_end_stream() {
-        without_body(&mut response);
+    let entered = enter(&exchange, request);
+    async move {
+        let answered = match entered {
+            Ok(entered) => {
+                let snapshot = exchange.worker.snapshots.pin();
+                route(&exchange, &snapshot, entered).await
+            }
+            Err(reason) => Err(reason),
+        };
+        let mut response = answered.unwrap_or_else(|reason| refused(&exchange, reason));
+        if is_head && !response.body().is_end_stream() {
+            without_body(&mut response);
+        }
+        response
     }
-    response
 }
 
 fn refused(exchange: &Exchange, reason: Reason) -> Response<Body> {
@@ -50,26 +65,34 @@ fn without_body(response: &mut Response<Body>) {
     *response.body_mut() = Body::empty();
 }
 
-async fn enter(
-    exchange: &Rc<Exchange>,
-    snapshot: &Snapshot,
-    mut request: Request<Incoming>,
-) -> Result<Response<Body>, Reason> {
-    let (worker, connection) = (&exchange.worker, &exchange.connection);
+/// A request whose head is in order.
+struct Entered {
+    authority: Authority,
+    head: Box<Head>,
+    rest: Rest,
+}
+
+/// What of a request is not in its head.
+struct Rest {
+    incoming: Incoming,
+    wanted: Option<Wanted>,
+}
+
+fn enter(exchange: &Exchange, mut request: Request<Incoming>) -> Result<Entered, Reason> {
+    let (settings, connection) = (&exchange.worker.settings, &exchange.connection);
     let has_body = !request.body().is_end_stream();
     let wanted = upgrade::wanted(&mut request, has_body);
     let (mut parts, incoming) = request.into_parts();
-    let authority = head::check(&mut parts, &worker.settings)?;
-    let client =
-        connection.client.get_or_init(|| field::Client::new(connection.peer.ip(), &worker.settings.trusted_proxies));
+    let authority = head::check(&mut parts, settings)?;
+    let client = || field::Client::new(connection.peer.ip(), &settings.trusted_proxies);
     let takes_trailers = field::has_token(&parts.headers, header::TE, "trailers");
     field::strip_hop_by_hop(&mut parts.headers);
-    field::set_forwarding(&mut parts.headers, client, connection.tls.is_some());
+    field::set_forwarding(&mut parts.headers, connection.client.get_or_init(client), connection.tls.is_some());
     exchange.note(|entry| {
         entry.host = authority.name().to_string();
         entry.request_id = field::id(&parts.headers).to_string();
     });
-    let mut head = Head {
+    let head = Head {
         method: parts.method,
         uri: parts.uri,
         headers: parts.headers,
@@ -77,17 +100,23 @@ async fn enter(
         takes_trailers,
         upgrade: wanted.as_ref().map(|wanted| wanted.protocols.clone()),
     };
+    Ok(Entered { authority, head: Box::new(head), rest: Rest { incoming, wanted } })
+}
+
+async fn route(exchange: &Rc<Exchange>, snapshot: &Snapshot, entered: Entered) -> Result<Response<Body>, Reason> {
+    let Entered { authority, mut head, rest } = entered;
     if ends_here(&mut head)? {
         exchange.decide(Reason::Answered, StatusCode::OK.as_u16());
         return Ok(answer::bare(StatusCode::OK));
     }
+    let connection = &exchange.connection;
     let matched = choose(snapshot, connection, authority.name(), &head)?;
     exchange.note(|entry| {
         entry.route = Some(matched.rule.route.clone());
         entry.rule = matched.rule.index;
     });
     let place = Place { prefix: matched.prefix, tls: connection.tls.is_some(), port: connection.socket.port() };
-    follow(exchange, snapshot, matched.rule, &place, head, Rest { incoming, wanted }).await
+    follow(exchange, snapshot, matched.rule, &place, head, rest).await
 }
 
 /// Is gapi itself asked? By `OPTIONS *`, which no route can match (RFC 9110, 9.3.7), and when `Max-Forwards` ran out
@@ -111,19 +140,13 @@ fn ends_here(head: &mut Head) -> Result<bool, Reason> {
     }
 }
 
-/// What of a request is not in its head.
-struct Rest {
-    incoming: Incoming,
-    wanted: Option<Wanted>,
-}
-
 /// Does what `rule` says, and gives the answer the rule's finish whoever made it.
 async fn follow<'s>(
     exchange: &Rc<Exchange>,
     snapshot: &'s Snapshot,
     rule: &'s Rule,
     place: &Place,
-    head: Head,
+    head: Box<Head>,
     rest: Rest,
 ) -> Result<Response<Body>, Reason> {
     if rule.broken.is_some() {
@@ -144,7 +167,7 @@ async fn reach<'s>(
     snapshot: &'s Snapshot,
     rule: &'s Rule,
     place: &Place,
-    mut head: Head,
+    mut head: Box<Head>,
     rest: Rest,
     effects: &mut Effects<'s>,
 ) -> Result<Response<Body>, Reason> {
@@ -175,7 +198,7 @@ async fn forward(
     exchange: &Rc<Exchange>,
     rule: &Rule,
     backend: &Backend,
-    mut head: Head,
+    mut head: Box<Head>,
     rest: Rest,
     tees: Vec<mirror::Tee>,
 ) -> Result<Response<Body>, Reason> {
@@ -212,5 +235,22 @@ fn expect(exchange: &Exchange, backend: &Backend, head: &mut Head) {
             tokio::time::sleep(gate::PATIENCE).await;
             gate.open();
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F: Future>(_: impl FnOnce(Rc<Worker>, Rc<Connection>, Request<Incoming>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_stays_small() {
+        // Both bounds: what is better than the range moves it.
+        let request = size(serve);
+        assert!((1500..3200).contains(&request), "{request} bytes for a request");
+        assert!((100..256).contains(&size_of::<Body>()), "{} bytes for a body", size_of::<Body>());
     }
 }

@@ -112,11 +112,11 @@ impl Upstreams {
             Protocol::Http1 => match self.take_idle(endpoint) {
                 Some(sender) => Ok(Lease { endpoint, reused: true, kind: Kind::Exclusive(sender) }),
                 None => {
-                    let sender = connect_http1(worker, endpoint).await?;
+                    let sender = Box::pin(connect_http1(worker, endpoint)).await?;
                     Ok(Lease { endpoint, reused: false, kind: Kind::Exclusive(sender) })
                 }
             },
-            Protocol::H2c => self.lease_shared(worker, endpoint).await,
+            Protocol::H2c => Box::pin(self.lease_shared(worker, endpoint)).await,
         }
     }
 
