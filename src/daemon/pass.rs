@@ -25,7 +25,7 @@ use crate::{
         accepted::{object_path, state_finding},
         span::Bounds,
     },
-    plan::{EndpointsPlan, Plan, lower},
+    plan::{EndpointsPlan, Plan, lower, shadowed},
     publish::DataPlane,
     snapshot::Snapshot,
     status::{Published, ReportInput, report, write::StatusFiles},
@@ -113,17 +113,16 @@ impl Pass {
         let assigned = std::mem::take(&mut self.addresses.assigned);
         self.addresses = address::addresses(&self.options.addresses, self.options.address_pool, assigned);
         let objects: Vec<_> = self.sources.objects.values().cloned().collect();
-        let graph = graph::resolve(&graph::Input {
-            objects: &objects,
-            addresses: &self.addresses,
-            last_good: &self.last_good,
-            now,
-        });
+        let addresses = self.addresses.clone();
+        let last_good = std::mem::take(&mut self.last_good);
+        let input = graph::Input { objects: &objects, addresses: &addresses, last_good: &last_good, now };
+        let graph = graph::resolve(&input);
         let mut findings = self.sources.findings.clone();
         findings.extend(graph.findings.iter().cloned());
         findings.extend(self.keep_assigned(&graph));
         self.last_good = graph.last_good();
         self.publish(lower(&graph), &mut findings).await;
+        findings.extend(shadowed(&graph, &input));
         self.report(&graph, &objects, now, &mut findings);
         self.tell(&graph, now, findings);
     }
