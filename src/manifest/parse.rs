@@ -271,11 +271,10 @@ fn walk(node: &Node, path: &mut String, positions: &mut BTreeMap<String, (u32, u
         }
         Content::Map(entries) => {
             for entry in &entries.entries {
-                match (entry.key.contains(['.', '[', '/']), length) {
-                    (true, _) => path.push_str(&format!("[{}]", entry.key)),
-                    (false, 0) => path.push_str(&entry.key),
-                    (false, _) => path.push_str(&format!(".{}", entry.key)),
+                if length > 0 {
+                    path.push('.');
                 }
+                path.push_str(&entry.key);
                 step(path, &entry.node);
             }
         }

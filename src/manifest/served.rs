@@ -66,7 +66,7 @@ pub fn served(api_version: &str, kind: &str) -> Served {
 
 fn unserved(group: &str, kind: &str, version: &str, versions: &[&str]) -> Served {
     let full = |version: &&str| if group.is_empty() { (*version).to_owned() } else { format!("{group}/{version}") };
-    let choices: Vec<String> = versions.iter().map(|version| full(version)).collect();
+    let choices: Vec<String> = versions.iter().map(full).collect();
     Served::Wrong {
         message: format!("{kind} is not served in version {version}"),
         remedy: format!("write apiVersion: {}", choices.join(" or ")),

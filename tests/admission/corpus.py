@@ -15,13 +15,15 @@ import subprocess
 from compare import WANTED, fields
 
 
-def reason(verdict):
-    """What the verdict turns on, without the values."""
+def reason(kind, verdict):
+    """What the verdict turns on, without the values: the last field of the path and the constraint."""
     if verdict["verdict"] == "accept":
-        return None
+        return kind, "accept"
     error = verdict["errors"][0]
-    text = error.get("rule") or re.sub(r"[\"'`].*", "", error["message"])
-    return error["stage"], re.sub(r"\d+|\[[^]]*\]", "", error.get("field", "")), text[:80]
+    field = error.get("field", "")
+    leaf = re.sub(r"\[[^]]*\]|\d+", "", field).split(".")[-1]
+    text = (error.get("rule") or re.sub(r"[\"'`].*", "", error["message"])).split(" ")[-1]
+    return "" if field.startswith("metadata") else kind, error["stage"], leaf, text
 
 
 def main():
@@ -38,14 +40,17 @@ def main():
     taken = collections.Counter()
     files = sorted(verdicts)
     random.shuffle(files)
+    files.sort(key=lambda file: os.path.getsize(file) // 100)
     for file in files:
         verdict = verdicts[file]
+        if verdict["verdict"] == "foreign":
+            continue
         kind = os.path.basename(file).split("-")[0]
-        why = kind, reason(verdict)
+        why = reason(kind, verdict)
         limit = options.per if verdict["verdict"] == "reject" else options.accepted
         text = open(file).read()
         wanted = any(part in json.dumps(verdict) for part in WANTED)
-        if verdict["verdict"] == "foreign" or wanted or taken[why] >= limit or len(text) > 6000 or "=====" in text:
+        if wanted or taken[why] >= limit or len(text) > 6000 or "=====" in text:
             continue
         taken[why] += 1
         field = sorted(fields(verdict))[:1] if verdict["verdict"] == "reject" else []

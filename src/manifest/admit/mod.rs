@@ -178,7 +178,7 @@ impl Judge {
         self.fault(Reason::WrongType, node.place, format!("must be {wanted}, not {written}"), remedy);
     }
 
-    /// Judges `body` one step deeper; `step` is `.name`, `[3]` or `[key]`.
+    /// Judges `body` one step deeper; `step` is `.name` or `[3]`.
     pub fn at<T>(&mut self, step: impl std::fmt::Display, body: impl FnOnce(&mut Judge) -> T) -> T {
         use std::fmt::Write;
         let length = self.path.len();
@@ -188,12 +188,11 @@ impl Judge {
         result
     }
 
-    /// Judges `body` in the field `name` of the value being judged; `.name`, or `[name]` where dots would mislead.
+    /// Judges `body` in the field `name` of the value being judged.
     pub fn field<T>(&mut self, name: &str, body: impl FnOnce(&mut Judge) -> T) -> T {
-        match (name.contains(['.', '[', '/']), self.path.is_empty()) {
-            (true, _) => self.at(format_args!("[{name}]"), body),
-            (false, true) => self.at(name, body),
-            (false, false) => self.at(format_args!(".{name}"), body),
+        match self.path.is_empty() {
+            true => self.at(name, body),
+            false => self.at(format_args!(".{name}"), body),
         }
     }
 

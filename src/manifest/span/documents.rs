@@ -35,8 +35,8 @@ fn end_of_piece(text: &str) -> Option<(usize, usize)> {
                 return Some((at, count));
             }
             begun = true;
-        } else if !begun && !(line.trim().is_empty() || line.starts_with(['%', '#'])) {
-            begun = true;
+        } else {
+            begun = begun || !(line.trim().is_empty() || line.starts_with(['%', '#']));
         }
         at += line.len();
         count += 1;

@@ -64,7 +64,8 @@ struct Frame {
 
 enum Collection {
     List(Vec<Node>),
-    Map(Mapping, Option<Value>),
+    /// The entries, and the key whose value comes next.
+    Map(Box<Mapping>, Option<Box<Value>>),
 }
 
 /// The last token with content.
@@ -171,15 +172,13 @@ impl<'a> Reader<'a> {
                 }
                 let tag = tag.map(|tag| format!("{}{}", tag.handle(), tag.suffix()));
                 let plain = style == ScalarStyle::Plain;
-                let merge = text == "<<" && plain && tag.is_none();
+                let merge = text == "<<" && tag.as_deref().map_or(plain, |tag| tag == "tag:yaml.org,2002:merge");
                 let value = self.scalar(tag.as_deref(), plain, &text, place, merge);
                 self.count(1, place)?;
                 self.finish(value, anchor)?;
             }
             Event::SequenceStart(_, anchor, _) => self.begin(Collection::List(Vec::new()), place, anchor)?,
-            Event::MappingStart(_, anchor, _) => {
-                self.begin(Collection::Map(Mapping::default(), None), place, anchor)?
-            }
+            Event::MappingStart(_, anchor, _) => self.begin(Collection::Map(Box::default(), None), place, anchor)?,
             Event::SequenceEnd | Event::MappingEnd => self.end(place)?,
             Event::Alias(id) => self.alias(id, place)?,
             Event::Anchor(_, name) => self.anchor_name(&name, place)?,
@@ -248,7 +247,7 @@ impl<'a> Reader<'a> {
             Collection::List(items) => not_finite(&value.node).map(|()| items.push(value.node)),
             Collection::Map(mapping, key) => match key.take() {
                 None => {
-                    *key = Some(value);
+                    *key = Some(Box::new(value));
                     Ok(())
                 }
                 Some(key) if key.merge => mapping.merge(value.node, !value.alias),

@@ -68,6 +68,7 @@ fn keys_are_compared_by_type() {
 fn merge_keys() {
     assert_eq!(one("x: &b {a: 1, b: 2}\nq: {<<: *b, a: 3}")["q"], json!({"a": 3, "b": 2}));
     assert_eq!(one("x: &b {a: 1}\nz: &c {a: 2, c: 3}\nq: {<<: [*b, *c]}")["q"], json!({"a": 1, "c": 3}));
+    assert_eq!(one("q: {!!merge <<: {a: 1}}")["q"], json!({"a": 1}));
     assert_eq!(one("q: {'<<': {a: 1}}")["q"], json!({"<<": {"a": 1}}));
     assert!(problem("x: &b 1\nq: {<<: *b}").contains("merge"));
 }
