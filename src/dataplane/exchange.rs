@@ -18,6 +18,31 @@ use super::{
     outcome::Reason,
 };
 
+/// Counts and logs a request that was refused before its head could be read.
+pub fn refuse(worker: &Worker, connection: &Connection, protocol: &'static str, reason: Reason) {
+    let status = reason.status().as_u16();
+    worker.counters.ended(reason, status);
+    let Some(log) = &worker.access_log else { return };
+    log.put(&Line {
+        time: format!("{:.3}", jiff::Timestamp::now()),
+        client: connection.peer.ip().to_canonical(),
+        method: "",
+        host: "",
+        target: "",
+        protocol,
+        request_id: "",
+        status,
+        reason: reason.word(),
+        fault: reason.fault().word(),
+        route: None,
+        rule: None,
+        endpoint: None,
+        bytes_received: 0,
+        bytes_sent: 0,
+        milliseconds: 0.0,
+    });
+}
+
 /// Counted and logged when it is dropped.
 pub struct Exchange {
     pub worker: Rc<Worker>,

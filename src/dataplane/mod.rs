@@ -1,8 +1,9 @@
 //! The data plane: bytes in, bytes out, by the snapshot in force. Knows no Gateway API type.
 //!
 //! The life of a request: [`socket`] accepts on each worker's own listening socket, [`tls`] picks a certificate by SNI,
-//! [`accept`] runs hyper on the connection, [`http`] is where a request ENTERs (checks of the head, canonical target,
-//! choice of listener and rule), [`forward`] is where it LEAVEs to a backend over a connection of [`upstream`].
+//! [`accept`] makes a
+//! connection of it, `serve` runs hyper on that, [`http`] is where a request ENTERs (checks of the head, canonical target,
+//! choice of listener and rule), `forward` is where it LEAVEs to a backend over a connection of `upstream`.
 //!
 //! Every worker is one thread with a single-threaded runtime. Nothing is shared between workers on the request path.
 
@@ -13,6 +14,7 @@ use std::{
     sync::Arc,
 };
 
+pub mod accept;
 pub mod access_log;
 mod answer;
 mod backend_stream;
@@ -22,20 +24,33 @@ mod choose;
 mod clock;
 mod cors;
 pub mod counter;
+mod drain;
 mod exchange;
 mod field;
 mod filter;
 mod forward;
+mod frame;
+mod framing;
 mod gate;
 mod head;
+mod holder;
 pub mod http;
+mod io;
 mod mirror;
 pub mod outcome;
+mod parting;
+mod pulse;
 mod redirect;
+mod serve;
 pub mod setting;
+pub mod socket;
+mod stream;
+pub mod tls;
+mod transport;
 mod upgrade;
 mod upload;
 mod upstream;
+pub mod worker;
 
 pub use access_log::AccessLog;
 pub use body::Body;
@@ -45,6 +60,7 @@ pub use setting::Settings;
 use crate::snapshot::cell::SnapshotReader;
 use balance::Balance;
 use clock::Clock;
+use drain::Connections;
 use upstream::Upstreams;
 
 /// What one worker thread owns. Passed as `Rc` to every connection and request; never leaves its thread.
@@ -57,6 +73,8 @@ pub struct Worker {
     access_log: Option<AccessLog>,
     balance: Balance,
     clock: Rc<Clock>,
+    /// Everyone who is connected to this worker.
+    connections: Connections,
     upstreams: Upstreams,
     /// Mirrored requests under way.
     mirrors: Cell<usize>,
@@ -71,8 +89,10 @@ impl Worker {
         access_log: Option<AccessLog>,
     ) -> Rc<Worker> {
         let clock = Rc::new(Clock::new(settings.stall_timeout.min(settings.backend_idle_timeout)));
+        let connections = Connections::new(&settings);
         Rc::new(Worker {
             index,
+            connections,
             settings,
             snapshots,
             counters: Arc::default(),

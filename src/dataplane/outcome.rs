@@ -69,6 +69,8 @@ reasons! {
     BadBody: Client, BAD_REQUEST, "bad-body", "the request's body is malformed or was cut off";
     BadFields: Client, BAD_REQUEST, "bad-fields", "a field of the request is malformed";
     BadFraming: Client, BAD_REQUEST, "bad-framing", "the request's length is ambiguous";
+    /// Not a request, or one that may be read in two ways.
+    BadHead: Client, BAD_REQUEST, "bad-head", "the request's head is malformed";
     BadHost: Client, BAD_REQUEST, "bad-host", "the request needs exactly one well-formed host";
     BadTarget: Client, BAD_REQUEST, "bad-target", "the request's target is malformed or ambiguous";
     /// The client went away before its answer was whole.
@@ -77,6 +79,8 @@ reasons! {
     CodingNotServed: Client, NOT_IMPLEMENTED, "coding-not-served", "only the chunked transfer coding is served";
     ConnectFailed: Backend, BAD_GATEWAY, "connect-failed", "no endpoint of the backend could be reached";
     ConnectTimeout: Backend, GATEWAY_TIMEOUT, "connect-timeout", "no endpoint of the backend could be reached in time";
+    HeadTimeout: Client, REQUEST_TIMEOUT, "head-timeout", "the request's head did not arrive in time";
+    HeadTooLarge: Client, REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "the request's head has too many or too long fields";
     /// A backendRef that does not resolve.
     InvalidBackend: Gateway, INTERNAL_SERVER_ERROR, "invalid-backend", "the backend of this route is not valid";
     MethodNotServed: Client, NOT_IMPLEMENTED, "method-not-served", "this method is not served here";

@@ -1,0 +1,203 @@
+//! Runs hyper on an accepted connection until it ends, or is asked to.
+
+use std::{convert::Infallible, future::Future, pin::Pin, pin::pin, rc::Rc, task::Poll};
+
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::{
+    ConnectionRef, Settings, Worker,
+    drain::Handle,
+    exchange, http as enter,
+    io::Io,
+    outcome::Reason,
+    pulse::{BodyFraming, Farewell, Phase},
+    stream::Stream,
+};
+
+/// Serves HTTP/1 until the connection has ended or was upgraded.
+pub async fn http1(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Handle>, io: Io) {
+    let service = service_fn({
+        let (worker, connection, handle) = (worker.clone(), connection.clone(), handle.clone());
+        move |request: Request<Incoming>| {
+            handle.pulse.message(framing(request.headers()), is_websocket(request.headers()));
+            let served = enter::serve(worker.clone(), connection.clone(), request);
+            let handle = handle.clone();
+            async move {
+                let mut response = served.await;
+                if handle.leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        }
+    });
+    let mut http1 = http1_builder(&worker.settings).serve_connection(TokioIo::new(io), service).with_upgrades();
+    let ended = std::future::poll_fn(|cx| {
+        handle.attend(cx);
+        if handle.closed() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut http1).poll(cx)
+    })
+    .await;
+    if let Some(reason) = refusal(handle.pulse.farewell(), ended) {
+        exchange::refuse(&worker, &connection, "HTTP/1", reason);
+    }
+    let upgraded = !handle.closed() && http1.into_parts().is_none();
+    if upgraded {
+        // Its `Io` lives on with whoever took it, and leaves the list of connections with it.
+        handle.pulse.enter(Phase::Upgraded);
+    } else {
+        worker.connections.remove(&handle);
+    }
+}
+
+/// Why the connection refused a head by itself, if it did.
+fn refusal(farewell: Option<Farewell>, ended: hyper::Result<()>) -> Option<Reason> {
+    match (farewell, ended) {
+        (Some(Farewell::BadRequest), _) => Some(Reason::BadHead),
+        (Some(Farewell::FieldsTooLarge), _) => Some(Reason::HeadTooLarge),
+        (Some(Farewell::RequestTimeout), _) => Some(Reason::HeadTimeout),
+        (Some(Farewell::UriTooLong), _) => Some(Reason::TargetTooLong),
+        (None, Err(error)) if error.is_parse_too_large() => Some(Reason::HeadTooLarge),
+        (None, Err(error)) if error.is_parse() => Some(Reason::BadHead),
+        _ => None,
+    }
+}
+
+/// No timer of hyper's: its head timeout begins with silence, and ends without a 408.
+fn http1_builder(settings: &Settings) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_headers(settings.max_fields)
+        .max_buf_size(settings.max_head.max(60 << 10) + (4 << 10));
+    builder
+}
+
+/// As hyper reads it: it has refused what is ambiguous.
+fn framing(headers: &HeaderMap) -> BodyFraming {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return BodyFraming::Chunked;
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    BodyFraming::Length(length.unwrap_or(0))
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Serves HTTP/2 until the connection has ended.
+pub async fn http2(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Handle>, io: Io) {
+    handle.streams.speak();
+    let service = service_fn({
+        let (worker, handle) = (worker.clone(), handle.clone());
+        move |request: Request<Incoming>| {
+            let (stream, first) = handle.streams.arrive();
+            if first {
+                handle.pulse.enter(Phase::Streams);
+            }
+            http2_stream(worker.clone(), connection.clone(), handle.clone(), stream, request)
+        }
+    });
+    let executor = StreamExecutor(handle.clone());
+    let mut http2 = pin!(http2_builder(&worker.settings, executor).serve_connection(TokioIo::new(io), service));
+    let mut told = false;
+    std::future::poll_fn(|cx| {
+        handle.attend(cx);
+        if handle.closed() {
+            return Poll::Ready(());
+        }
+        if !told && handle.leaving() {
+            http2.as_mut().graceful_shutdown();
+            told = true;
+        }
+        http2.as_mut().poll(cx).map(|_| ())
+    })
+    .await;
+    worker.connections.remove(&handle);
+}
+
+async fn http2_stream(
+    worker: Rc<Worker>,
+    connection: ConnectionRef,
+    handle: Rc<Handle>,
+    stream: Rc<Stream>,
+    request: Request<Incoming>,
+) -> Result<Response<super::stream::Offered>, Infallible> {
+    let clock = handle.pulse.clock.clone();
+    if request.headers().len() > worker.settings.max_fields {
+        exchange::refuse(&worker, &connection, "HTTP/2", Reason::HeadTooLarge);
+        let mut response = Response::new(handle.streams.offer(None, stream, clock));
+        *response.status_mut() = Reason::HeadTooLarge.status();
+        return Ok(response);
+    }
+    let response = enter::serve(worker, connection, request).await;
+    Ok(response.map(|body| handle.streams.offer(Some(body), stream, clock)))
+}
+
+/// Resets that are waiting to be accepted: more are a rapid reset (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 64;
+/// Resets that a client provokes in the life of a connection (CVE-2025-8671); `frame` counts them by time.
+const MAX_LOCAL_RESETS: usize = 1024;
+
+fn http2_builder(settings: &Settings, executor: StreamExecutor) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.h2_max_streams)
+        .initial_stream_window_size(settings.h2_stream_window)
+        .initial_connection_window_size(settings.h2_connection_window)
+        .max_header_list_size(settings.h2_max_header_list)
+        .max_send_buf_size((settings.h2_max_send_buffer / 4).clamp(1, 256 << 10))
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        .enable_connect_protocol()
+        .keep_alive_interval(settings.stall_timeout / 2)
+        .keep_alive_timeout(settings.stall_timeout / 3);
+    builder
+}
+
+/// Runs the streams of a connection on its thread, and drops (so resets) those that have stalled.
+#[derive(Clone)]
+struct StreamExecutor(Rc<Handle>);
+
+impl<F: Future + 'static> Executor<F> for StreamExecutor {
+    fn execute(&self, future: F) {
+        let handle = self.0.clone();
+        // What comes without a request is the rest of a CONNECT stream (RFC 8441): that is open as well.
+        let stream = handle.streams.arrived().unwrap_or_else(|| handle.streams.open().0);
+        tokio::task::spawn_local(async move {
+            let open = Open { handle, stream };
+            let mut future = pin!(future);
+            std::future::poll_fn(|cx| match open.stream.stalled(cx) {
+                true => Poll::Ready(()),
+                false => future.as_mut().poll(cx).map(|_| ()),
+            })
+            .await;
+        });
+    }
+}
+
+/// Keeps a stream in the count of its connection.
+struct Open {
+    handle: Rc<Handle>,
+    stream: Rc<Stream>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.handle.streams.close(&self.stream) && self.handle.pulse.phase() == Phase::Streams {
+            self.handle.pulse.enter(Phase::Idle);
+        }
+    }
+}

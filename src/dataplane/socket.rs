@@ -1,0 +1,84 @@
+//! Listening sockets: bound on the control thread, one for each worker and address.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
+
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+
+use super::holder;
+
+const BACKLOG: i32 = 4096;
+
+/// Binds one listening socket for each of `workers` to `address`. With `alone`, an address that another process shares
+/// (SO_REUSEPORT) counts as in use; the caller leaves that off where sockets of its own overlap with it.
+///
+/// # Errors
+/// The address, the fact and what to do about it, for people.
+pub fn bind(address: SocketAddr, workers: usize, alone: bool) -> Result<Vec<TcpListener>, String> {
+    let bind_all = || {
+        if alone {
+            open(address)?.bind(&address.into())?;
+        }
+        (0..workers).map(|_| listen(address)).collect::<io::Result<Vec<_>>>()
+    };
+    bind_all().map_err(|error| explain(address, &error))
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(address)?;
+    socket.set_reuse_port(true)?;
+    // Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn explain(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => match holder::of(address) {
+            Some(holder) => format!(
+                "{address} is in use by {} (process {}); stop it or give the listener another port",
+                holder.name, holder.id
+            ),
+            None => format!("{address} is in use by another process; stop it or give the listener another port"),
+        },
+        io::ErrorKind::PermissionDenied => format!(
+            "{address} cannot be bound: ports below 1024 need a privilege; run gapi from its systemd unit, or with \
+             CAP_NET_BIND_SERVICE, or give the listener a port from 1024 up"
+        ),
+        io::ErrorKind::AddrNotAvailable => format!(
+            "{address} cannot be bound: {} is not an address of this machine; add it to an interface or choose another",
+            address.ip()
+        ),
+        _ => format!("{address} cannot be bound: {error}"),
+    }
+}
+
+/// Lets no new connection begin on a listening socket, while those whose handshake is under way may end theirs: a
+/// filter (classic BPF, seccomp's elder) drops every segment with SYN set.
+pub fn keep_out(listener: &impl std::os::fd::AsFd) -> io::Result<()> {
+    const LOAD_FLAGS: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const JUMP_IF_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const FLAGS_OFFSET: u32 = 13;
+    const SYN: u32 = 2;
+    SockRef::from(listener).attach_filter(&[
+        SockFilter::new(LOAD_FLAGS, 0, 0, FLAGS_OFFSET),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}

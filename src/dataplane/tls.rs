@@ -1,0 +1,134 @@
+//! The TLS handshake: which listener's certificate a client is shown, by the snapshot in force at its ClientHello.
+//!
+//! rustls bounds a ClientHello at 64 KiB, refuses renegotiation, and takes no early data unless asked to.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::ServerName,
+    server::{Acceptor, ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use super::{ConnectionTls, io::Protocol};
+use crate::snapshot::{Listener, Snapshot, Socket, cell::SnapshotReader};
+
+/// Alerts of RFC 8446, section 6.2, and RFC 6066, section 3.
+const MISSING_EXTENSION: u8 = 109;
+const UNRECOGNIZED_NAME: u8 = 112;
+
+/// What all handshakes of the process share: its ticket keys above all, so that a session can be resumed on every
+/// worker and after every reload.
+pub struct Tls(ServerConfig);
+
+/// What a handshake led to.
+pub struct Handshake {
+    pub stream: TlsStream<TcpStream>,
+    pub tls: ConnectionTls,
+    /// [`Listener::tls_digest`].
+    pub digest: u64,
+    pub protocol: Protocol,
+}
+
+impl Tls {
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn new() -> io::Result<Tls> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Chosen(None)));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Tls(config))
+    }
+
+    /// Shakes hands. Pins a snapshot once, when the ClientHello has come.
+    ///
+    /// # Errors
+    /// The client's fault, or no listener is there for it; an alert has been sent where one could be.
+    pub async fn accept(
+        &self,
+        stream: TcpStream,
+        socket: SocketAddr,
+        snapshots: &SnapshotReader,
+    ) -> io::Result<Handshake> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let hello = start.client_hello();
+        let server_name = hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
+        let snapshot = snapshots.pin();
+        let listener = find_listener(&snapshot, socket, server_name.as_deref());
+        let chosen = listener.and_then(|listener| Some((listener, choose(listener, &hello)?)));
+        let Some((listener, key)) = chosen else {
+            let alert = if server_name.is_none() { MISSING_EXTENSION } else { UNRECOGNIZED_NAME };
+            return Err(refuse(start.io, alert).await);
+        };
+        let (key_of_listener, digest) = (listener.key.clone(), listener.tls_digest);
+        let mut config = self.0.clone();
+        config.cert_resolver = Arc::new(Chosen(Some(key)));
+        // A slow handshake keeps no old snapshot alive.
+        drop(snapshot);
+        let stream = start.into_stream(Arc::new(config)).await?;
+        let protocol = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        Ok(Handshake { stream, tls: ConnectionTls { server_name, listener: key_of_listener }, digest, protocol })
+    }
+}
+
+/// The listener of `socket` that has the name; without a name, the one that takes every name.
+fn find_listener<'a>(snapshot: &'a Snapshot, socket: SocketAddr, name: Option<&str>) -> Option<&'a Listener> {
+    let Socket { tls: true, listeners, .. } = &**snapshot.sockets.get(&socket)? else { return None };
+    // The empty name is matched by no pattern but that of every name.
+    listeners.find(name.unwrap_or("")).next().map(|listener| &**listener)
+}
+
+/// The first certificate that the client can verify and that has the name it asked for; else the first that it can
+/// verify.
+fn choose(listener: &Listener, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+    let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+    let named = |key: &&Arc<CertifiedKey>| name.as_ref().is_some_and(|name| has_name(key, name));
+    if let [only] = &*listener.certificates {
+        return Some(only.clone());
+    }
+    let mut keys = listener.certificates.iter().filter(usable);
+    let first = keys.clone().next();
+    keys.find(named).or(first).or(listener.certificates.first()).cloned()
+}
+
+fn has_name(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let parsed = key.end_entity_cert().and_then(ParsedCertificate::try_from);
+    parsed.is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, name).is_ok())
+}
+
+/// Sends a fatal alert in the clear (no key has been agreed on yet) and closes.
+async fn refuse(mut stream: TcpStream, alert: u8) -> io::Error {
+    const FATAL: u8 = 2;
+    let record = [21, 3, 3, 0, 2, FATAL, alert];
+    let sent = async {
+        stream.write_all(&record).await?;
+        stream.shutdown().await
+    };
+    match sent.await {
+        Ok(()) => io::Error::new(io::ErrorKind::InvalidInput, "no listener with a certificate has the server name"),
+        Err(error) => error,
+    }
+}
+
+/// The certificate chosen for one handshake.
+#[derive(Debug)]
+struct Chosen(Option<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Chosen {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+}
