@@ -116,10 +116,10 @@ fn timeouts() {
     let short = Some(Duration::from_millis(100));
     let gateway = Config::to(slow()).edit(|rule| rule.request_timeout = short).start();
     assert_eq!(status(&gateway.get("/")), "504");
-    assert_eq!(gateway.counters.reason(Reason::RequestTimeout), 1);
+    assert_eq!(gateway.ended(Reason::RequestTimeout), 1);
     let gateway = Config::to(slow()).edit(|rule| rule.backend_timeout = short).start();
     assert_eq!(status(&gateway.get("/")), "504");
-    assert_eq!(gateway.counters.reason(Reason::BackendTimeout), 1);
+    assert_eq!(gateway.ended(Reason::BackendTimeout), 1);
     let gateway = Config::to(slow()).edit(|rule| rule.request_timeout = Some(Duration::ZERO)).start();
     assert_eq!(status(&gateway.get("/")), "200");
     // The second attempt is in time.
@@ -184,7 +184,7 @@ fn a_client_that_does_not_read_holds_its_backend_back() {
     assert!(early > 0 && early < 32 << 20, "{early} bytes taken for a client that reads none");
     drop(client);
     let deadline = Instant::now() + Duration::from_secs(8);
-    while gateway.counters.reason(Reason::ClientGone) == 0 {
+    while gateway.ended(Reason::ClientGone) == 0 {
         assert!(Instant::now() < deadline, "the exchange ends with its client");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -205,7 +205,7 @@ fn an_answer_cut_short_is_reset() {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         let answer = client.rest();
         assert!(answer.ends_with("3\r\nabc\r\n"), "{code}: {answer}");
-        assert_eq!(gateway.counters.reason(Reason::AnswerCut), 1);
+        assert_eq!(gateway.ended(Reason::AnswerCut), 1);
     }
 }
 
@@ -292,7 +292,7 @@ fn a_refused_stream_is_sent_again() {
         .edit(|rule| rule.retry = Some(retry))
         .start();
     assert!(gateway.exchange(post).starts_with("HTTP/1.1 502 "));
-    assert_eq!(gateway.counters.reason(Reason::Unprocessed), 1);
+    assert_eq!(gateway.ended(Reason::Unprocessed), 1);
 }
 
 #[test]
