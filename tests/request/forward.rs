@@ -358,3 +358,38 @@ fn an_early_answer_gets_through() {
         writing.join().expect("it ends");
     }
 }
+
+#[test]
+fn no_client_gets_the_answer_of_another() {
+    let endpoint = backend(|mut client, _| {
+        while has_more(&mut client) {
+            let message = client.message();
+            let target = message.split(' ').nth(1).expect("a target").repeat(200);
+            client.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len()));
+        }
+    });
+    let gateway = Config::to(endpoint).start();
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut client = gateway.connect();
+                for number in 0..60 {
+                    let target = format!("/{thread}-{number}.");
+                    client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+                    if number % 7 == thread % 7 {
+                        // Gone before the answer, or in the middle of it.
+                        if thread % 2 == 0 {
+                            client.until("\r\n\r\n/");
+                        }
+                        client = gateway.connect();
+                        continue;
+                    }
+                    let answer = client.message();
+                    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+                    assert_eq!(body, target.repeat(200));
+                }
+            });
+        }
+    });
+}
