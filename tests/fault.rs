@@ -467,7 +467,7 @@ fn a_port_that_needs_privilege() {
     }
     let stage = Stage::from(unprivileged());
     stage.gapi.put("low.yaml", file(&[gateway("low", &[http("http", PORT)])]));
-    stage.complains(&["low", "81", "ermission", "CAP_NET_BIND_SERVICE"]);
+    stage.complains(&["low", "127.0.0.1:81", "privilege", "CAP_NET_BIND_SERVICE"]);
     stage.gapi.take("low.yaml");
     stage.is_content();
     stage.end();

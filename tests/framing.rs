@@ -331,7 +331,11 @@ fn answered(outcome: &str, answer: &Result<Answer, NoAnswer>) -> bool {
     let mut words = outcome.split_whitespace();
     let answer = match (words.next(), answer) {
         (Some("cut"), answer) => return matches!(answer, Err(NoAnswer::Ended(_))),
-        (Some(status), Ok(answer)) if answer.status().to_string() == status => answer,
+        (Some(status), Ok(answer))
+            if answer.message.start.starts_with("HTTP/1.1 ") && answer.status().to_string() == status =>
+        {
+            answer
+        }
         _ => return false,
     };
     words.all(|word| match (word.strip_prefix('"'), word.strip_prefix('!')) {

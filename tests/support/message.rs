@@ -209,7 +209,9 @@ fn check_request_line(line: &str) -> Result<(), String> {
 }
 
 fn check_status_line(line: &str) -> Result<(), String> {
-    let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    // HTTP/1.0 is what a client of HTTP/1.0 may get; who cares which it is looks at `start`.
+    let rest = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
+    let status = rest.and_then(|rest| rest.get(..3));
     match status {
         Some(code)
             if code.bytes().all(|b| b.is_ascii_digit()) && matches!(line.as_bytes().get(12), None | Some(b' ')) =>
