@@ -122,6 +122,7 @@ impl Pass {
         findings.extend(self.keep_assigned(&graph));
         self.last_good = graph.last_good();
         self.publish(lower(&graph), &mut findings).await;
+        self.socket_findings(&graph, &mut findings);
         findings.extend(shadowed(&graph, &input));
         self.report(&graph, &objects, now, &mut findings);
         self.tell(&graph, now, findings);
@@ -154,10 +155,33 @@ impl Pass {
         } else if self.sockets.values().any(Result::is_err) {
             self.sockets = self.data_plane.retry_binds();
         }
-        for (address, problem) in &self.sockets {
-            if let Err(problem) = problem {
-                self.again = Some(Instant::now() + AGAIN);
-                findings.push(socket_finding(*address, problem));
+    }
+
+    /// One for each listener that waits for a socket.
+    fn socket_findings(&mut self, graph: &Graph, findings: &mut Vec<Finding>) {
+        for (address, bound) in &self.sockets {
+            let Err(problem) = bound else { continue };
+            self.again = Some(Instant::now() + AGAIN);
+            let keys: BTreeSet<&str> = match self.plan.sockets.get(address) {
+                Some(socket) => socket.listeners.iter().map(|listener| listener.key.as_str()).collect(),
+                None => BTreeSet::new(),
+            };
+            for gateway in &graph.gateways {
+                for (index, listener) in gateway.listeners.iter().enumerate() {
+                    if keys.contains(listener.key.as_str()) {
+                        let field = format!("spec.listeners[{index}].port");
+                        let object = self.sources.objects.get(&gateway.key);
+                        findings.push(Finding {
+                            severity: Severity::Error,
+                            origin: object.map(|object| object.place(&field)),
+                            object: Some(gateway.key.clone()),
+                            field,
+                            reason: "SocketNotBound".to_owned(),
+                            message: format!("listener {} is not served: {problem}", listener.spec.name),
+                            remedy: format!("it is tried again every {} seconds", AGAIN.as_secs()),
+                        });
+                    }
+                }
             }
         }
     }
@@ -236,17 +260,5 @@ impl Pass {
             findings,
         }));
         tell::status(&self.view);
-    }
-}
-
-fn socket_finding(address: SocketAddr, problem: &str) -> Finding {
-    Finding {
-        severity: Severity::Error,
-        origin: None,
-        object: None,
-        field: String::new(),
-        reason: "SocketNotBound".to_owned(),
-        message: format!("{address} is not bound: {problem}"),
-        remedy: format!("it is tried again every {} seconds", AGAIN.as_secs()),
     }
 }
