@@ -9,6 +9,8 @@ mod answer;
 mod corpus;
 #[path = "request/enter.rs"]
 mod enter;
+#[path = "request/filter.rs"]
+mod filter;
 #[path = "request/forward.rs"]
 mod forward;
 #[path = "request/h2.rs"]

@@ -26,6 +26,7 @@ use crate::{
         span::{Bounds, decode},
         tree::{Content, Tree},
     },
+    plan::shadowed,
 };
 
 /// Flags of `gapi check`.
@@ -126,12 +127,14 @@ impl CheckReport {
         let mut addresses = Addresses { bind: vec![Ipv4Addr::UNSPECIFIED.into()], ..Addresses::default() };
         addresses.advertised = asked.collect();
         addresses.advertised.push(Ipv4Addr::LOCALHOST.into());
-        let graph = graph::resolve(&graph::Input {
+        let input = graph::Input {
             objects: &self.objects,
             addresses: &addresses,
             last_good: &LastGood::default(),
             now: Timestamp::now(),
-        });
+        };
+        let graph = graph::resolve(&input);
+        self.findings.extend(shadowed(&graph, &input));
         self.findings.extend(graph.findings);
     }
 

@@ -25,7 +25,7 @@ use crate::{
         accepted::{object_path, state_finding},
         span::Bounds,
     },
-    plan::{EndpointsPlan, Plan, lower},
+    plan::{EndpointsPlan, Plan, lower, shadowed},
     publish::DataPlane,
     snapshot::Snapshot,
     status::{Published, ReportInput, report, write::StatusFiles},
@@ -113,17 +113,17 @@ impl Pass {
         let assigned = std::mem::take(&mut self.addresses.assigned);
         self.addresses = address::addresses(&self.options.addresses, self.options.address_pool, assigned);
         let objects: Vec<_> = self.sources.objects.values().cloned().collect();
-        let graph = graph::resolve(&graph::Input {
-            objects: &objects,
-            addresses: &self.addresses,
-            last_good: &self.last_good,
-            now,
-        });
+        let addresses = self.addresses.clone();
+        let last_good = std::mem::take(&mut self.last_good);
+        let input = graph::Input { objects: &objects, addresses: &addresses, last_good: &last_good, now };
+        let graph = graph::resolve(&input);
         let mut findings = self.sources.findings.clone();
         findings.extend(graph.findings.iter().cloned());
         findings.extend(self.keep_assigned(&graph));
         self.last_good = graph.last_good();
         self.publish(lower(&graph), &mut findings).await;
+        self.socket_findings(&graph, &mut findings);
+        findings.extend(shadowed(&graph, &input));
         self.report(&graph, &objects, now, &mut findings);
         self.tell(&graph, now, findings);
     }
@@ -155,10 +155,33 @@ impl Pass {
         } else if self.sockets.values().any(Result::is_err) {
             self.sockets = self.data_plane.retry_binds();
         }
-        for (address, problem) in &self.sockets {
-            if let Err(problem) = problem {
-                self.again = Some(Instant::now() + AGAIN);
-                findings.push(socket_finding(*address, problem));
+    }
+
+    /// One for each listener that waits for a socket.
+    fn socket_findings(&mut self, graph: &Graph, findings: &mut Vec<Finding>) {
+        for (address, bound) in &self.sockets {
+            let Err(problem) = bound else { continue };
+            self.again = Some(Instant::now() + AGAIN);
+            let keys: BTreeSet<&str> = match self.plan.sockets.get(address) {
+                Some(socket) => socket.listeners.iter().map(|listener| listener.key.as_str()).collect(),
+                None => BTreeSet::new(),
+            };
+            for gateway in &graph.gateways {
+                for (index, listener) in gateway.listeners.iter().enumerate() {
+                    if keys.contains(listener.key.as_str()) {
+                        let field = format!("spec.listeners[{index}].port");
+                        let object = self.sources.objects.get(&gateway.key);
+                        findings.push(Finding {
+                            severity: Severity::Error,
+                            origin: object.map(|object| object.place(&field)),
+                            object: Some(gateway.key.clone()),
+                            field,
+                            reason: "SocketNotBound".to_owned(),
+                            message: format!("listener {} is not served: {problem}", listener.spec.name),
+                            remedy: format!("it is tried again every {} seconds", AGAIN.as_secs()),
+                        });
+                    }
+                }
             }
         }
     }
@@ -237,17 +260,5 @@ impl Pass {
             findings,
         }));
         tell::status(&self.view);
-    }
-}
-
-fn socket_finding(address: SocketAddr, problem: &str) -> Finding {
-    Finding {
-        severity: Severity::Error,
-        origin: None,
-        object: None,
-        field: String::new(),
-        reason: "SocketNotBound".to_owned(),
-        message: format!("{address} is not bound: {problem}"),
-        remedy: format!("it is tried again every {} seconds", AGAIN.as_secs()),
     }
 }

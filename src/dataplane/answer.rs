@@ -48,7 +48,7 @@ pub async fn receive(
 ) -> Result<Response<Body>, Reason> {
     let (mut parts, incoming) = answer.into_parts();
     let length = check(&parts)?;
-    let chunked = parts.headers.remove(header::TRANSFER_ENCODING).is_some();
+    parts.headers.remove(header::TRANSFER_ENCODING);
     let bodiless = *method == Method::HEAD || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     field::strip_hop_by_hop(&mut parts.headers);
     let backend_version = std::mem::replace(&mut parts.version, Version::HTTP_11);
@@ -59,8 +59,8 @@ pub async fn receive(
         announce_grpc_trailers(&mut parts.headers);
     }
     let mut download = Download::new(incoming, backend_version, lease, exchange.clone());
-    if chunked && !bodiless {
-        download.look().await.map_err(|_| Reason::BadAnswer)?;
+    if !bodiless {
+        download.look().await?;
     }
     let body = match length {
         // hyper drops the length of an empty body, which a 304 may state.

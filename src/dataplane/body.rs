@@ -79,7 +79,7 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Backend(download) => download.incoming.size_hint(),
+            Kind::Backend(download) => download.size_hint(),
             Kind::Claimed(length) => SizeHint::with_exact(*length),
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
@@ -107,14 +107,15 @@ impl Download {
     /// Looks at what has arrived of the body without waiting for more.
     ///
     /// # Errors
-    /// The body is broken already.
-    pub async fn look(&mut self) -> Result<(), Cut> {
+    /// [`Reason::BadAnswer`]: the body is broken from its beginning, while there is still time to say so.
+    pub async fn look(&mut self) -> Result<(), Reason> {
         std::future::poll_fn(|cx| match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.first = Some(frame);
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Cut)),
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Reason::BadAnswer)),
+            Poll::Ready(None) if self.is_cut() => Poll::Ready(Err(Reason::BadAnswer)),
             Poll::Ready(None) => {
                 self.ended = true;
                 Poll::Ready(Ok(()))
@@ -122,6 +123,11 @@ impl Download {
             Poll::Pending => Poll::Ready(Ok(())),
         })
         .await
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let ahead = self.first.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        self.incoming.size_hint().exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
     }
 
     fn is_whole(&self) -> bool {
@@ -162,16 +168,18 @@ impl Download {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(_)) => Poll::Ready(Some(Err(self.cut(Reason::AnswerCut)))),
-            // hyper takes a stream that was reset without an error for one that has ended.
-            None if self.version == Version::HTTP_2 && !self.incoming.is_end_stream() => {
-                Poll::Ready(Some(Err(self.cut(Reason::AnswerCut))))
-            }
+            None if self.is_cut() => Poll::Ready(Some(Err(self.cut(Reason::AnswerCut)))),
             None => {
                 self.ended = true;
                 self.release();
                 Poll::Ready(None)
             }
         }
+    }
+
+    /// Was there no proper end? hyper takes a stream that was reset without an error for one that has ended.
+    fn is_cut(&self) -> bool {
+        self.version == Version::HTTP_2 && !self.incoming.is_end_stream()
     }
 
     /// Ready when nothing has moved for too long.

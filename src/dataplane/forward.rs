@@ -243,6 +243,7 @@ impl Forward<'_> {
     async fn once(&self, head: Box<Head>, upload: Upload) -> Result<Answered, Failure> {
         let mut request = head.into_request(self.backend.protocol, upload);
         if let Some(gate) = self.exchange.gate.borrow().clone() {
+            // Other informational answers end here: hyper's server has no way to send them on.
             hyper::ext::on_informational(&mut request, move |answer| {
                 if answer.status() == http::StatusCode::CONTINUE {
                     gate.open();

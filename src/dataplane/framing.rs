@@ -176,6 +176,8 @@ pub struct Chunked {
     line: usize,
     field: usize,
     fields: usize,
+    /// In the trailer section: the byte before was a CR.
+    after_cr: bool,
 }
 
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
@@ -243,6 +245,10 @@ impl Chunked {
         if self.line > bounds.trailers {
             return Err(refused("the trailer section is too long"));
         }
+        // hyper takes a bare LF for a line end here; another server does not, and would read on into the next request.
+        if std::mem::replace(&mut self.after_cr, byte == b'\r') != (byte == b'\n') {
+            return Err(refused("a line of the trailer section does not end in CRLF"));
+        }
         match byte {
             b'\n' if self.field == 0 => self.at = At::End,
             b'\n' => {
@@ -282,6 +288,17 @@ mod tests {
             }
         }
         None
+    }
+
+    #[test]
+    fn a_trailer_section_has_no_bare_line_ends() {
+        let chunked = || Framing::Chunked(Chunked::default());
+        assert_eq!(taken(chunked(), b"0\r\na: b\r\n\r\nGET", 100), Some(11));
+        for body in ["0\r\n\nGET", "0\r\na: b\n\r\n", "0\r\na: \rb\r\n\r\n"] {
+            for step in 1..body.len() {
+                assert_eq!(taken(chunked(), body.as_bytes(), step), None, "{body:?} by {step}");
+            }
+        }
     }
 
     #[test]

@@ -140,7 +140,8 @@ fn ends_here(head: &mut Head) -> Result<bool, Reason> {
     }
 }
 
-/// Does what `rule` says, and gives the answer the rule's finish whoever made it.
+/// Does what `rule` says. Its response filters and CORS fields are for every answer, also for one that says what went
+/// wrong.
 async fn follow<'s>(
     exchange: &Rc<Exchange>,
     snapshot: &'s Snapshot,

@@ -56,7 +56,7 @@ fn explain(address: SocketAddr, error: &io::Error) -> String {
             None => format!("{address} is in use by another process; stop it or give the listener another port"),
         },
         io::ErrorKind::PermissionDenied => format!(
-            "{address} cannot be bound: ports below 1024 need a privilege; run gapi from its systemd unit, or with \
+            "{address} cannot be bound: permission denied, since ports below 1024 need a privilege; run gapi from its systemd unit, or with \
              CAP_NET_BIND_SERVICE, or give the listener a port from 1024 up"
         ),
         io::ErrorKind::AddrNotAvailable => format!(

@@ -10,6 +10,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -54,15 +55,40 @@ struct SharedPool {
 
 struct Shared {
     sender: http2::SendRequest<Upload>,
-    /// Knows how many streams the backend allows at once. Borrowed for no longer than a poll.
-    connection: Rc<RefCell<http2::Connection<TokioIo<BackendStream>, Upload, LocalExecutor>>>,
+    driven: Rc<Driven>,
     active: Cell<usize>,
     last_used: Cell<u32>,
 }
 
+/// The half of a shared connection that its task polls.
+struct Driven {
+    /// Knows how many streams the backend allows at once. Borrowed for no longer than a poll, gone when it has ended.
+    connection: RefCell<Option<http2::Connection<TokioIo<BackendStream>, Upload, LocalExecutor>>>,
+    /// hyper looks at a backend's GOAWAY only when its task is polled.
+    task: RefCell<Option<Waker>>,
+}
+
+impl Driven {
+    fn max_streams(&self) -> usize {
+        self.connection.borrow().as_ref().map_or(0, |connection| connection.current_max_send_streams())
+    }
+
+    async fn run(self: Rc<Driven>) {
+        std::future::poll_fn(|cx| {
+            self.task.borrow_mut().get_or_insert_with(|| cx.waker().clone());
+            let mut connection = self.connection.borrow_mut();
+            connection.as_mut().map_or(Poll::Ready(()), |connection| Pin::new(connection).poll(cx).map(|_| ()))
+        })
+        .await;
+        self.task.take();
+        // Requests that wait in it come back unsent.
+        self.connection.take();
+    }
+}
+
 impl Shared {
     fn has_room(&self) -> bool {
-        !self.sender.is_closed() && self.active.get() < self.connection.borrow().current_max_send_streams()
+        !self.sender.is_closed() && self.active.get() < self.driven.max_streams()
     }
 }
 
@@ -178,6 +204,7 @@ impl Upstreams {
                 if shared.active.get() > 0 {
                     shared.last_used.set(now);
                 }
+                shared.driven.task.borrow().iter().for_each(Waker::wake_by_ref);
                 !shared.sender.is_closed() && (shared.active.get() > 0 || fresh(shared.last_used.get()))
             });
             !connections.is_empty() || Rc::strong_count(pool) > 1
@@ -297,12 +324,9 @@ async fn connect_http2(worker: &Worker, endpoint: SocketAddr) -> Result<Shared, 
         .handshake(io)
         .await
         .map_err(|_| Reason::ConnectFailed)?;
-    let connection = Rc::new(RefCell::new(connection));
-    let driven = connection.clone();
-    tokio::task::spawn_local(async move {
-        let _ = std::future::poll_fn(|cx| Pin::new(&mut *driven.borrow_mut()).poll(cx)).await;
-    });
-    Ok(Shared { sender, connection, active: Cell::new(0), last_used: Cell::new(worker.clock.now()) })
+    let driven = Rc::new(Driven { connection: RefCell::new(Some(connection)), task: RefCell::new(None) });
+    tokio::task::spawn_local(driven.clone().run());
+    Ok(Shared { sender, driven, active: Cell::new(0), last_used: Cell::new(worker.clock.now()) })
 }
 
 /// Runs hyper's tasks on the worker's own thread.

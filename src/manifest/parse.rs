@@ -9,7 +9,7 @@ use super::{
     span::{self, Bounds, Content, Document, Node, Place, Refusal},
 };
 use crate::{
-    api::{Kind, ObjectKey, ObjectMeta},
+    api::{KINDS, Kind, ObjectKey, ObjectMeta},
     finding::{Finding, Origin, Severity},
 };
 
@@ -85,11 +85,7 @@ impl Parser {
                 Served::Kind(kind) => self.object(node, kind, version, broken),
                 Served::Ignored(reason) if !broken => self.ignore(node, version, kind, reason),
                 Served::NotYet if !broken => self.not_yet(node, version, kind),
-                Served::Wrong { message, remedy } => {
-                    self.reject();
-                    let key = key(node, kind, true);
-                    self.error(place_of(node, "apiVersion"), key, "apiVersion", "NotServed", &message, &remedy);
-                }
+                Served::Wrong { message, remedy } => self.not_served(node, kind, &message, &remedy),
                 Served::Ignored(_) | Served::NotYet => self.reject(),
             },
             _ if self.is_kustomization() => self.ignore(node, "", "Kustomization", "kustomization without a name"),
@@ -157,6 +153,17 @@ impl Parser {
             message: format!("gapi does not serve the kind {kind} yet; the document is ignored"),
             remedy: String::new(),
         });
+    }
+
+    /// Another version of a kind of ours, or no kind of a group of ours.
+    fn not_served(&mut self, node: &Node, kind: &str, message: &str, remedy: &str) {
+        self.reject();
+        let names = KINDS.iter().find(|names| names.name == kind);
+        let key = key(node, kind, names.is_none_or(|names| names.namespaced));
+        if names.is_some() {
+            self.parsed.rejected_keys.extend(key.clone());
+        }
+        self.error(place_of(node, "apiVersion"), key, "apiVersion", "NotServed", message, remedy);
     }
 
     fn unidentified(&mut self, node: &Node) {

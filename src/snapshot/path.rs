@@ -207,4 +207,18 @@ mod tests {
         assert_eq!(of("/a/..;/b"), ["/b", "/b"]);
         assert_eq!(of("/a/..%5Cb"), ["/a/..%5Cb", "/b"]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_canonical_path_is_its_own_canonical_form(path in "/([a-c.;/~ \\\\]|%[0-9a-fA-F]{2}|\\PC){0,24}") {
+            if let Ok(first) = canonical(&path, false) {
+                assert_eq!(canonical(&first, false).as_deref(), Ok(&*first));
+                assert!(first.starts_with('/') && first.is_ascii() && !first.contains("//"), "{first}");
+                assert!(!first.split('/').any(|segment| segment == "." || segment == ".."), "{first}");
+            }
+            for reading in readings(&path).into_iter().flatten() {
+                assert!(reading.starts_with('/'));
+            }
+        }
+    }
 }

@@ -20,6 +20,9 @@ from mutate import emit
 
 ACCEPTED = 8
 
+# A path through fields and lists only: how a key of the user's choice is written in a path is no matter of admission.
+PLAIN = re.compile(r"(?!.*(selector|[dD]ata|deprecatedTopology)\W)[a-zA-Z]+(\.[a-zA-Z]+|\[\d+\])*")
+
 
 def reason(verdict, title):
     """What the verdict turns on, without the values; for an accepted document the place where it was changed."""
@@ -86,7 +89,7 @@ def main(program, oracle, out):
         if bool(named) != (verdict["verdict"] == "reject"):
             print("passed over", file)
             continue
-        both = [field for field in sorted(fields(verdict) & set(named)) or named if "\n" not in field]
+        both = [field for field in sorted(fields(verdict) & set(named)) or named if PLAIN.fullmatch(field)]
         title = " ".join([verdict["verdict"], *both[:1]])
         chosen[verdict["kind"]].append((title, pathlib.Path(file).read_text()))
     for kind, documents in chosen.items():

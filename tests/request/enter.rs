@@ -148,7 +148,7 @@ fn broken_chunks_are_the_clients_fault() {
         assert_eq!(status(&answer), "400", "{body:?}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     }
-    assert_eq!(gateway.counters.reason(gapi::dataplane::outcome::Reason::BadBody), 4);
+    assert_eq!(gateway.ended(gapi::dataplane::outcome::Reason::BadBody), 4);
 }
 
 #[test]

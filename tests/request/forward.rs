@@ -116,10 +116,10 @@ fn timeouts() {
     let short = Some(Duration::from_millis(100));
     let gateway = Config::to(slow()).edit(|rule| rule.request_timeout = short).start();
     assert_eq!(status(&gateway.get("/")), "504");
-    assert_eq!(gateway.counters.reason(Reason::RequestTimeout), 1);
+    assert_eq!(gateway.ended(Reason::RequestTimeout), 1);
     let gateway = Config::to(slow()).edit(|rule| rule.backend_timeout = short).start();
     assert_eq!(status(&gateway.get("/")), "504");
-    assert_eq!(gateway.counters.reason(Reason::BackendTimeout), 1);
+    assert_eq!(gateway.ended(Reason::BackendTimeout), 1);
     let gateway = Config::to(slow()).edit(|rule| rule.request_timeout = Some(Duration::ZERO)).start();
     assert_eq!(status(&gateway.get("/")), "200");
     // The second attempt is in time.
@@ -184,7 +184,7 @@ fn a_client_that_does_not_read_holds_its_backend_back() {
     assert!(early > 0 && early < 32 << 20, "{early} bytes taken for a client that reads none");
     drop(client);
     let deadline = Instant::now() + Duration::from_secs(8);
-    while gateway.counters.reason(Reason::ClientGone) == 0 {
+    while gateway.ended(Reason::ClientGone) == 0 {
         assert!(Instant::now() < deadline, "the exchange ends with its client");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -357,4 +357,39 @@ fn an_early_answer_gets_through() {
         drop(client.0.shutdown(std::net::Shutdown::Both));
         writing.join().expect("it ends");
     }
+}
+
+#[test]
+fn no_client_gets_the_answer_of_another() {
+    let endpoint = backend(|mut client, _| {
+        while has_more(&mut client) {
+            let message = client.message();
+            let target = message.split(' ').nth(1).expect("a target").repeat(200);
+            client.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len()));
+        }
+    });
+    let gateway = Config::to(endpoint).start();
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut client = gateway.connect();
+                for number in 0..60 {
+                    let target = format!("/{thread}-{number}.");
+                    client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+                    if number % 7 == thread % 7 {
+                        // Gone before the answer, or in the middle of it.
+                        if thread % 2 == 0 {
+                            client.until("\r\n\r\n/");
+                        }
+                        client = gateway.connect();
+                        continue;
+                    }
+                    let answer = client.message();
+                    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+                    assert_eq!(body, target.repeat(200));
+                }
+            });
+        }
+    });
 }

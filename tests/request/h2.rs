@@ -205,7 +205,7 @@ fn an_answer_cut_short_is_reset() {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         let answer = client.rest();
         assert!(answer.ends_with("3\r\nabc\r\n"), "{code}: {answer}");
-        assert_eq!(gateway.counters.reason(Reason::AnswerCut), 1);
+        assert_eq!(gateway.ended(Reason::AnswerCut), 1);
     }
 }
 
@@ -292,7 +292,7 @@ fn a_refused_stream_is_sent_again() {
         .edit(|rule| rule.retry = Some(retry))
         .start();
     assert!(gateway.exchange(post).starts_with("HTTP/1.1 502 "));
-    assert_eq!(gateway.counters.reason(Reason::Unprocessed), 1);
+    assert_eq!(gateway.ended(Reason::Unprocessed), 1);
 }
 
 #[test]
@@ -333,4 +333,32 @@ fn a_websocket_over_http2() {
         let (response, _body) = sender.send_request(ask(), false).expect("sent");
         assert_eq!(response.await.expect("an answer").status(), StatusCode::BAD_GATEWAY);
     });
+}
+
+#[test]
+fn a_backend_that_goes_away_loses_no_request() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let endpoint = listener.local_addr().expect("bound");
+    listener.set_nonblocking(true).expect("a socket");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(listener).expect("a listener");
+            loop {
+                let (stream, _) = listener.accept().await.expect("accepts");
+                let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+                let Some(Ok((_, mut respond))) = connection.accept().await else { continue };
+                respond.send_response(ok(), true).expect("sent");
+                connection.graceful_shutdown();
+                // No other connection is accepted before the gateway has closed this one.
+                while connection.accept().await.is_some() {}
+            }
+        });
+    });
+    let tick = Duration::from_millis(800);
+    let gateway = Config::to_h2c(endpoint).settings(|settings| settings.backend_idle_timeout = tick).start();
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc";
+    for _ in 0..5 {
+        assert!(gateway.exchange(post).starts_with("HTTP/1.1 200 "));
+    }
 }

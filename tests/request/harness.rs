@@ -4,25 +4,18 @@ use std::{
     collections::HashMap,
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    rc::Rc,
     sync::{Arc, Mutex, MutexGuard},
-    thread::JoinHandle,
     time::Duration,
 };
 
 use gapi::{
-    dataplane::{AccessLog, Connection, Counters, Settings, Worker, http::serve},
+    dataplane::{Settings, outcome::Reason},
+    publish::DataPlane,
     snapshot::{
         Backend, Conditions, Filter, Host, HostPattern, Listener, Protocol, Rule, Snapshot, Socket, WeightedBackend,
-        cell::SnapshotCell, host::PathMatch,
+        host::PathMatch,
     },
 };
-use hyper::{
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::oneshot;
 
 /// How long a client waits for bytes that should come.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,9 +25,7 @@ pub const QUIET: Duration = Duration::from_millis(200);
 /// A running gateway; stops when dropped.
 pub struct Gateway {
     pub address: SocketAddr,
-    pub counters: Arc<Counters>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    plane: Option<DataPlane>,
 }
 
 /// What a gateway serves: rules at path prefixes for every host, and backends.
@@ -126,65 +117,12 @@ impl Config {
     }
 
     pub fn start(mut self) -> Gateway {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let cell = SnapshotCell::new();
-        cell.publish(Arc::new(self.snapshot(address)));
-        let settings = Arc::new(self.settings);
-        let (stop, stopped) = oneshot::channel();
-        let (send, receive) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            tokio::task::LocalSet::new().block_on(&runtime, async {
-                let log = settings.access_log.as_deref().map(|path| AccessLog::open(path).expect("writable"));
-                let worker = Worker::new(0, settings, cell.reader(), log);
-                send.send(worker.counters.clone()).expect("awaited");
-                tokio::select! {
-                    () = accept(listener, worker) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        let counters = receive.recv().expect("the worker starts");
-        Gateway { address, counters, stop: Some(stop), thread: Some(thread) }
-    }
-}
-
-async fn accept(listener: TcpListener, worker: Rc<Worker>) {
-    listener.set_nonblocking(true).expect("a socket");
-    let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-    let local = listener.local_addr().expect("bound");
-    loop {
-        let (stream, peer) = listener.accept().await.expect("accepts");
-        let connection = Rc::new(Connection::new(peer, local, local, None));
-        let worker = worker.clone();
-        tokio::task::spawn_local(async move {
-            let mut first = [0; 3];
-            let h2 = matches!(stream.peek(&mut first).await, Ok(3)) && &first == b"PRI";
-            let service = service_fn(move |request| {
-                let (worker, connection) = (worker.clone(), connection.clone());
-                async move { Ok::<_, std::convert::Infallible>(serve(worker, connection, request).await) }
-            });
-            let io = TokioIo::new(stream);
-            if h2 {
-                let _ = http2::Builder::new(LocalExecutor)
-                    .timer(TokioTimer::new())
-                    .enable_connect_protocol()
-                    .serve_connection(io, service)
-                    .await;
-            } else {
-                let _ = http1::Builder::new().serve_connection(io, service).with_upgrades().await;
-            }
-        });
-    }
-}
-
-#[derive(Clone)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        let address = nowhere();
+        let snapshot = Arc::new(self.snapshot(address));
+        let mut plane = DataPlane::start(Arc::new(self.settings), 1).expect("a thread");
+        let published = plane.publish(snapshot);
+        assert!(published.values().all(Result::is_ok), "{published:?}");
+        Gateway { address, plane: Some(plane) }
     }
 }
 
@@ -200,6 +138,11 @@ impl Gateway {
         client.rest()
     }
 
+    /// Exchanges that ended for `reason`.
+    pub fn ended(&self, reason: Reason) -> u64 {
+        self.plane.iter().flat_map(DataPlane::counters).map(|counters| counters.reason(reason)).sum()
+    }
+
     /// A GET that closes the connection.
     pub fn get(&self, target: &str) -> String {
         self.exchange(&format!("GET {target} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"))
@@ -208,11 +151,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().map(JoinHandle::join);
-        if !std::thread::panicking() {
-            ended.expect("taken once").expect("the gateway does not panic");
-        }
+        self.plane.take().into_iter().for_each(|plane| plane.drain(Duration::ZERO));
     }
 }
 

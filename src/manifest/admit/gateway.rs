@@ -33,11 +33,13 @@ fn spec(judge: &mut Judge, node: &Node) -> Option<Value> {
     })
 }
 
+const MAX_ADDRESSES: usize = 16;
+
 fn addresses(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let value = judge.list(node, 0..=16, address)?;
+    let value = judge.list(node, 0..=MAX_ADDRESSES, address)?;
     let seen = |index: usize| value.as_array().is_some_and(|items| same_address(&items[index], &items[..index]));
     if let Content::List(items) = &node.content {
-        for (index, item) in items.iter().enumerate().filter(|(index, _)| seen(*index)) {
+        for (index, item) in items.iter().enumerate().take(MAX_ADDRESSES).filter(|(index, _)| seen(*index)) {
             judge.at(format_args!("[{index}]"), |judge| {
                 judge.conflict(item.place, "this address stands twice in the list", "keep one of them");
             });

@@ -31,13 +31,15 @@ fn spec(judge: &mut Judge, node: &Node) -> Option<Value> {
     })
 }
 
+const MAX_PARENTS: usize = 32;
+
 /// `parentRefs`: several references to one parent set the same fields among sectionName and port, and differ in them.
 pub fn parent_refs(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let value = judge.list(node, 0..=32, reference::parent)?;
+    let value = judge.list(node, 0..=MAX_PARENTS, reference::parent)?;
     let (Some(values), Content::List(nodes)) = (value.as_array(), &node.content) else { return Some(value) };
     let same =
         |one: &Value, other: &Value, fields: &[&str]| fields.iter().all(|field| one.get(field) == other.get(field));
-    for (index, parent) in values.iter().enumerate() {
+    for (index, parent) in values.iter().enumerate().take(MAX_PARENTS) {
         for (first, earlier) in values[..index].iter().enumerate() {
             if !same(parent, earlier, &["group", "kind", "namespace", "name"]) {
                 continue;
@@ -58,8 +60,10 @@ pub fn parent_refs(judge: &mut Judge, node: &Node) -> Option<Value> {
     Some(value)
 }
 
+const MAX_RULES: usize = 16;
+
 fn rules(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let value = judge.list(node, 1..=16, rule)?;
+    let value = judge.list(node, 1..=MAX_RULES, rule)?;
     let rules = value.as_array()?;
     let matches: usize = rules.iter().map(|rule| rule["matches"].as_array().map_or(0, Vec::len)).sum();
     if matches > 128 {
@@ -67,7 +71,7 @@ fn rules(judge: &mut Judge, node: &Node) -> Option<Value> {
         judge.conflict(node.place, message, "split the route");
     }
     if let Content::List(nodes) = &node.content {
-        for (index, rule) in rules.iter().enumerate() {
+        for (index, rule) in rules.iter().enumerate().take(MAX_RULES) {
             let name = rule.get("name");
             if name.is_some() && rules[..index].iter().any(|earlier| earlier.get("name") == name) {
                 judge.at(format_args!("[{index}].name"), |judge| {

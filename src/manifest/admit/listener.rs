@@ -12,12 +12,14 @@ use crate::{
     manifest::span::{Content, Node},
 };
 
+const MAX_LISTENERS: usize = 64;
+
 /// `spec.listeners`: names are unique, and so are port, protocol and hostname together.
 pub fn listeners(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let value = judge.list(node, 1..=64, listener)?;
+    let value = judge.list(node, 1..=MAX_LISTENERS, listener)?;
     judge.unique(node, &value, "name");
     if let (Some(values), Content::List(nodes)) = (value.as_array(), &node.content) {
-        for (index, listener) in values.iter().enumerate() {
+        for (index, listener) in values.iter().enumerate().take(MAX_LISTENERS) {
             if let Some(first) = values[..index].iter().position(|earlier| same_socket(earlier, listener)) {
                 let message = format!("has the port, protocol and hostname of listeners[{first}]");
                 judge.at(format_args!("[{index}]"), |judge| {

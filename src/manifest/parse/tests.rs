@@ -92,6 +92,7 @@ fn other_kinds() {
     assert_eq!(grpc.findings[0].severity, Severity::Warning);
     let old = of("gateway.networking.k8s.io/v1alpha2", "HTTPRoute");
     assert_eq!(old.rejected, 1);
+    assert_eq!(old.rejected_keys[0].to_string(), "HTTPRoute default/a");
     assert!(old.findings[0].remedy.contains("gateway.networking.k8s.io/v1 or gateway.networking.k8s.io/v1beta1"));
     assert_eq!(of("gateway.networking.k8s.io/v1", "HttpRoute").findings[0].remedy, "did you mean HTTPRoute?");
     assert_eq!(parse("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n").ignored.len(), 1);

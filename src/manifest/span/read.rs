@@ -83,6 +83,8 @@ struct Reader<'a> {
     /// Nodes of this document that stand there because of an alias, and all of them: go-yaml's measure of a bomb.
     aliased: usize,
     own: usize,
+    /// Nodes of this document that are kept a second time, for aliases to come.
+    kept: usize,
     open: Vec<Frame>,
     /// Flow collections that are open, and where the last token ended: what tabs are judged by.
     flow: usize,
@@ -100,6 +102,7 @@ impl<'a> Reader<'a> {
             nodes,
             aliased: 0,
             own: 0,
+            kept: 0,
             open: Vec::new(),
             flow: 0,
             last: Last { end: piece.start, style: None },
@@ -234,6 +237,8 @@ impl<'a> Reader<'a> {
     /// A value is complete: it goes into the collection around it.
     fn finish(&mut self, value: Value, anchor: usize) -> Result<(), Refusal> {
         if anchor != 0 {
+            self.kept += value.size;
+            self.count(0, value.node.place)?;
             self.anchors.insert(anchor, value.clone());
         }
         let Some(frame) = self.open.last_mut() else {
@@ -294,7 +299,7 @@ impl<'a> Reader<'a> {
     fn count(&mut self, more: usize, place: Place) -> Result<(), Refusal> {
         self.nodes += more;
         self.own += more;
-        if self.nodes > self.bounds.nodes {
+        if self.nodes + self.kept > self.bounds.nodes {
             let message = format!("the file has more than {} nodes, aliases expanded", self.bounds.nodes);
             return Err(self.refuse(place, "TooManyNodes", message, "split the file"));
         }

@@ -130,6 +130,9 @@ fn bounds_have_names() {
         format!("{text}a{i}: &a{i} [{}]\n", [before.as_str(); 9].join(", "))
     });
     assert!(["TooManyNodes", "TooManyAliases"].contains(&refused(&bomb)));
+    let nested = (0..90).fold("[x, x, x, x, x, x, x, x]".to_owned(), |text, i| format!("&a{i} [{text}]"));
+    let bounds = Bounds { nodes: 1000, ..Bounds::default() };
+    assert_eq!(read(&nested, &bounds).expect_err("each anchor keeps what is in it").reason, "TooManyNodes");
     let bounds = Bounds { documents: 3, nodes: 5, ..Bounds::default() };
     assert_eq!(read("a\n---\nb\n---\nc\n---\nd", &bounds).expect_err("four").reason, "TooManyDocuments");
     assert_eq!(read("[1, 2, 3, 4, 5]", &bounds).expect_err("six").reason, "TooManyNodes");
