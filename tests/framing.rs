@@ -412,6 +412,59 @@ fn a_backend_that_answers_before_the_body() {
     drop(stage.gapi);
 }
 
+/// All of the corpus at once from several clients, while others ask for what is theirs on connections that they keep:
+/// whatever the pools of the gateway are in the middle of, nobody gets another's answer.
+#[test]
+fn everyone_gets_their_own_answer() {
+    let requests = corpus::read(include_str!("framing/requests.txt"));
+    let answers = Arc::new(corpus::read(include_str!("framing/answers.txt")));
+    let stage = Stage::new(answering(answers.clone()));
+    let address = stage.address;
+    let stopped = std::sync::atomic::AtomicBool::new(false);
+    let honest = |tag: usize| {
+        let mut client = None;
+        let mut faults = Vec::new();
+        for turn in 0.. {
+            if stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                assert!(turn > 50, "{turn} requests are no traffic");
+                break;
+            }
+            let target = format!("/honest-{tag}-{turn}");
+            let connection = client.get_or_insert_with(|| Client::connect(address).expect("the gateway listens"));
+            match connection.get("a.test", &target) {
+                Ok(answer) if answer.status() == 200 && answer.text() == format!("GET {target}") => {}
+                other => {
+                    faults.push(format!("{target}: {}", describe_answer(&other)));
+                    client = None;
+                }
+            }
+        }
+        faults
+    };
+    let hostile = |start: usize| {
+        for index in 0..requests.len() + answers.len() {
+            let index = (index + start) % (requests.len() + answers.len());
+            let Ok(mut client) = Client::connect(address) else { continue };
+            match requests.get(index) {
+                Some(case) => client.send(case.bytes()),
+                None => client.send(format!("GET {CASE}/{} HTTP/1.1\r\nHost: a.test\r\n\r\n", index - requests.len())),
+            };
+            client.receive(Duration::from_millis(20));
+        }
+    };
+    let faults: Vec<String> = std::thread::scope(|scope| {
+        let honest: Vec<_> = (0..4).map(|tag| scope.spawn(move || honest(tag))).collect();
+        let hostile: Vec<_> = [0, 70, 140].map(|start| scope.spawn(move || hostile(start))).into_iter().collect();
+        let ended: Vec<_> = hostile.into_iter().map(|thread| thread.join()).collect();
+        stopped.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(ended.iter().all(Result::is_ok));
+        honest.into_iter().flat_map(|thread| thread.join().expect("honest clients do not panic")).collect()
+    });
+    assert!(faults.is_empty(), "{} of the honest:\n{}", faults.len(), faults.join("\n"));
+    stage.settle();
+    assert_eq!(stage.faults(), Vec::<String>::new());
+}
+
 // --- HTTP/2.
 
 #[test]

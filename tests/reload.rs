@@ -436,6 +436,7 @@ fn a_hundred_edits_under_traffic() {
     }
     let edits = editor.count;
     let (served, failures) = traffic.end();
+    println!("{served} requests served in {edits} edits");
     assert!(edits >= 100, "{edits} edits");
     assert!(served >= 10 * edits, "{served} requests in {edits} edits are no traffic");
     assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), served + failures.len(), failures.join("\n"));
