@@ -136,18 +136,14 @@ fn cluster_scoped(fields: &mut Fields) {
 /// Judged although a name is there: its last dash would be followed by what the server generates.
 fn generate_name(judge: &mut Judge, node: &Node, rule: NameRule) -> Option<Value> {
     let text = judge.text(node)?;
-    let masked = match text.strip_suffix('-') {
-        Some(stem) if !stem.is_empty() => format!("{}a", &stem[..stem.len() - last_char_len(stem)]),
-        _ => text.to_owned(),
+    let masked = match text.strip_suffix('-').and_then(|stem| stem.strip_suffix(|last: char| last.is_ascii())) {
+        Some(stem) => format!("{stem}a"),
+        None => text.to_owned(),
     };
     if !text.is_empty() {
         dns_name(judge, node, &masked, rule);
     }
     Some(Value::from(text))
-}
-
-fn last_char_len(text: &str) -> usize {
-    text.chars().next_back().map_or(0, char::len_utf8)
 }
 
 pub fn labels(judge: &mut Judge, node: &Node) -> Option<Value> {
