@@ -217,6 +217,10 @@ WHOLE = {
                 [{"notReadyAddresses": [{"ip": "10.0.0.1"}]}]],
 }
 
+# The kind that a seed's name begins with.
+KINDS = {"service": "Service", "slice": "EndpointSlice", "endpoints": "Endpoints", "secret": "Secret",
+         "config-map": "ConfigMap", "namespace": "Namespace"}
+
 # Documents in a form that JSON does not have; %s is the mutated place.
 TEXT = {
     "service": ("apiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec:\n  ports:\n  - port: 80\n    %s\n", [
@@ -362,7 +366,9 @@ def main(folder):
         text = document if isinstance(document, str) else json.dumps(document, ensure_ascii=False)
         if text not in seen:
             seen.add(text)
-            (folder / f"{len(seen):05}.yaml").write_text(f"# {title.encode('unicode_escape').decode()}\n{text}\n")
+            kind = next(kind for kind in KINDS if title.removeprefix("text ").startswith(kind))
+            title = title.encode("unicode_escape").decode()
+            (folder / f"{KINDS[kind]}-{len(seen):05}.yaml").write_text(f"# {title}\n{text}\n")
     print(len(seen), "documents")
 
 

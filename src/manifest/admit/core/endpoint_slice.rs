@@ -7,7 +7,7 @@ use super::{
     document::document,
     form::{DOMAIN_NAME, LABEL, QUALIFIED_NAME, SUBDOMAIN},
     service_port::{PROTOCOLS, name},
-    structure::{Rule, empty, int32, object_reference, objects, strings, texts},
+    structure::{Rule, distinct_names, empty, int32, object_reference, objects, strings, texts},
 };
 use crate::manifest::{
     admit::{
@@ -105,7 +105,7 @@ fn node_name(judge: &mut Judge, node: &Node) -> Option<Value> {
 /// A list of objects, no two of the same name; one without counts as named "".
 fn named(judge: &mut Judge, node: &Node, max: usize, item: Rule) -> Option<Value> {
     let value = objects(judge, node, max, item)?;
-    judge.unique(node, &value, "name");
+    distinct_names(judge, node, &value);
     Some(value)
 }
 

@@ -35,8 +35,9 @@ pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
     document(judge, node, NameRule::Label, |fields| {
         always(fields, "spec", spec);
         fields.optional("status", status);
-        topology(fields);
-        source_ranges(fields);
+        topology(fields.judge(), node);
+        let spec = fields.get("spec").cloned().unwrap_or_default();
+        source_ranges(fields.judge(), node, &spec);
     })
 }
 
@@ -46,7 +47,7 @@ fn spec(judge: &mut Judge, node: &Node) -> Option<Value> {
         fields.optional("selector", labels);
         fields.optional("ports", service_port::ports);
         cluster_addresses(fields);
-        ports_of_type(fields);
+        ports_of_type(fields, node.get("ports"));
         fields.optional("externalIPs", |judge, node| texts(judge, node, usize::MAX, address::external));
         external_name(fields);
         affinity(fields);
@@ -62,12 +63,13 @@ fn is(fields: &Fields, type_: &str) -> bool {
 }
 
 /// Which ports and addresses each type of Service has.
-fn ports_of_type(fields: &mut Fields) {
+fn ports_of_type(fields: &mut Fields, written: Option<&Node>) {
     if fields.items("ports").is_empty() && !headless(fields) && !is(fields, "ExternalName") {
         fields.missing("ports");
     }
-    if is(fields, "ClusterIP") && fields.items("ports").iter().any(|port| port["nodePort"].as_i64().unwrap_or(0) != 0) {
-        fields.conflict("ports", "a Service of type ClusterIP has no node ports", "remove nodePort");
+    let (none, ports) = (is(fields, "ClusterIP"), fields.get("ports").cloned().unwrap_or_default());
+    if let Some(node) = written {
+        fields.judge().field("ports", |judge| service_port::node_ports(judge, node, &ports, none));
     }
     if headless(fields) && (is(fields, "NodePort") || is(fields, "LoadBalancer")) {
         fields.conflict(
@@ -182,34 +184,39 @@ fn health_check(fields: &mut Fields) {
     }
 }
 
-fn annotation(fields: &Fields, key: &str) -> Option<String> {
-    fields.get("metadata")?.get("annotations")?.get(key)?.as_str().map(str::to_owned)
+/// An annotation with its node.
+fn annotation<'n>(document: &'n Node, key: &str) -> Option<(&'n Node, &'n str)> {
+    let node = document.get("metadata")?.get("annotations")?.get(key)?;
+    Some((node, node.as_str()?))
+}
+
+fn annotation_fault(judge: &mut Judge, key: &str, node: &Node, message: &str, remedy: &str) {
+    judge.fault_at(Reason::InvalidValue, format!("metadata.annotations[{key}]"), node.place, message, remedy);
 }
 
 /// The old and the new annotation of one thing say the same.
-fn topology(fields: &mut Fields) {
-    if let (Some(hints), Some(mode)) = (annotation(fields, TOPOLOGY_HINTS), annotation(fields, TOPOLOGY_MODE))
+fn topology(judge: &mut Judge, document: &Node) {
+    let (hints, mode) = (annotation(document, TOPOLOGY_HINTS), annotation(document, TOPOLOGY_MODE));
+    if let (Some((_, hints)), Some((node, mode))) = (hints, mode)
         && hints != mode
     {
-        let message = format!("the annotations {TOPOLOGY_MODE} and {TOPOLOGY_HINTS} differ");
-        fields.conflict("metadata", message, "keep the first only");
+        let message = format!("says something else than {TOPOLOGY_HINTS}");
+        annotation_fault(judge, TOPOLOGY_MODE, node, &message, "remove the older one, topology-aware-hints");
     }
 }
 
 /// The annotation that came before `spec.loadBalancerSourceRanges`; judged where that field is empty.
-fn source_ranges(fields: &mut Fields) {
-    let Some(ranges) = annotation(fields, SOURCE_RANGES) else { return };
-    let spec = fields.get("spec").cloned().unwrap_or_default();
+fn source_ranges(judge: &mut Judge, document: &Node, spec: &Value) {
+    let Some((node, ranges)) = annotation(document, SOURCE_RANGES) else { return };
     if spec["loadBalancerSourceRanges"].as_array().is_some_and(|ranges| !ranges.is_empty()) {
         return;
     }
     if spec["type"] != "LoadBalancer" {
-        let message = format!("only a Service of type LoadBalancer has the annotation {SOURCE_RANGES}");
-        fields.conflict("metadata", message, "remove it");
+        annotation_fault(judge, SOURCE_RANGES, node, "only a Service of type LoadBalancer has it", "remove it");
     }
     if !ranges.trim().is_empty() && !ranges.split(',').all(|range| address::is_cidr(range.trim())) {
-        let message = format!("the annotation {SOURCE_RANGES} is not a list of address ranges");
-        fields.conflict("metadata", message, "write them with commas between: 10.0.0.0/8,192.168.0.0/16");
+        let remedy = "write them with commas between: 10.0.0.0/8,192.168.0.0/16";
+        annotation_fault(judge, SOURCE_RANGES, node, "is not a list of address ranges", remedy);
     }
 }
 

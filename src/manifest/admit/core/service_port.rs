@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     form::{LABEL, PORT_NAME, QUALIFIED_NAME},
-    structure::{choice_or, int32, objects, port},
+    structure::{choice_or, distinct_names, int32, items, objects, port},
 };
 use crate::manifest::{
     admit::{Judge, Reason},
@@ -20,10 +20,8 @@ pub const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 pub fn ports(judge: &mut Judge, node: &Node) -> Option<Value> {
     let value = objects(judge, node, usize::MAX, service_port)?;
     named(judge, node, &value);
-    judge.unique(node, &value, "name");
-    for key in ["port", "nodePort"] {
-        distinct(judge, node, &value, key);
-    }
+    distinct_names(judge, node, &value);
+    distinct_ports(judge, node, &value);
     Some(value)
 }
 
@@ -66,26 +64,36 @@ pub fn named(judge: &mut Judge, node: &Node, ports: &Value) {
     }
 }
 
-/// No two ports have the same number under `key`; protocols count apart.
-fn distinct(judge: &mut Judge, node: &Node, ports: &Value, key: &str) {
+/// No two ports have the same number; protocols count apart.
+fn distinct_ports(judge: &mut Judge, node: &Node, ports: &Value) {
     let mut seen = HashSet::new();
     for (index, (port, node)) in items(node, ports).into_iter().enumerate() {
-        let Some(number) = port[key].as_i64().filter(|number| *number != 0) else { continue };
+        let Some(number) = port["port"].as_i64() else { continue };
         if !seen.insert((port["protocol"].as_str(), number)) {
-            let place = node.get(key).map_or(node.place, |node| node.place);
-            judge.at(format_args!("[{index}].{key}"), |judge| {
-                let message = format!("another port has {number} for the same protocol");
+            let place = node.get("port").map_or(node.place, |node| node.place);
+            let message = format!("another port has the number {number} for the same protocol");
+            judge.at(format_args!("[{index}]"), |judge| {
                 judge.fault(Reason::DuplicateItem, place, message, "give each its own number");
             });
         }
     }
 }
 
-/// The stored items of a list with their nodes.
-fn items<'v, 'n>(node: &'n Node, value: &'v Value) -> Vec<(&'v Value, &'n Node)> {
-    match (&node.content, value) {
-        (Content::List(nodes), Value::Array(items)) => items.iter().zip(nodes).collect(),
-        _ => Vec::new(),
+/// No two ports have the same node port, protocols apart; and `none` of them has any, where the Service has none.
+pub fn node_ports(judge: &mut Judge, node: &Node, ports: &Value, none: bool) {
+    let mut seen = HashSet::new();
+    for (index, (port, node)) in items(node, ports).into_iter().enumerate() {
+        let Some(number) = port["nodePort"].as_i64().filter(|number| *number != 0) else { continue };
+        let place = node.get("nodePort").map_or(node.place, |node| node.place);
+        judge.at(format_args!("[{index}].nodePort"), |judge| {
+            if none {
+                judge.conflict(place, "a Service of type ClusterIP has no node ports", "remove it");
+            }
+            if !seen.insert((port["protocol"].as_str(), number)) {
+                let message = format!("another port has the node port {number} for the same protocol");
+                judge.fault(Reason::DuplicateItem, place, message, "give each its own number");
+            }
+        });
     }
 }
 

@@ -1,11 +1,11 @@
 //! How the server reads a document into a Go structure: what is not there, or null, is the type's empty value.
 
-use std::ops::RangeInclusive;
+use std::{collections::HashSet, ops::RangeInclusive};
 
 use serde_json::Value;
 
 use crate::manifest::{
-    admit::{Fields, Judge, metadata::timestamp},
+    admit::{Fields, Judge, Reason, metadata::timestamp},
     span::{Content, Entries, Node, Place},
 };
 
@@ -45,6 +45,28 @@ pub fn objects(judge: &mut Judge, node: &Node, max: usize, item: Rule) -> Option
         true => item(judge, &empty(node.place)),
         false => item(judge, node),
     })
+}
+
+/// The stored items of a list with their nodes.
+pub fn items<'v, 'n>(node: &'n Node, value: &'v Value) -> Vec<(&'v Value, &'n Node)> {
+    match (&node.content, value) {
+        (Content::List(nodes), Value::Array(items)) => items.iter().zip(nodes).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// No two items of a list have the same stored name.
+pub fn distinct_names(judge: &mut Judge, node: &Node, value: &Value) {
+    let mut seen = HashSet::new();
+    for (index, (item, node)) in items(node, value).into_iter().enumerate() {
+        if item["name"].as_str().is_some_and(|name| !seen.insert(name)) {
+            let place = node.get("name").map_or(node.place, |node| node.place);
+            judge.at(format_args!("[{index}].name"), |judge| {
+                let message = format!("another item has the name {} too", item["name"]);
+                judge.fault(Reason::DuplicateItem, place, message, "give each its own name");
+            });
+        }
+    }
 }
 
 /// A list of strings, each judged by `item`; a null item is the empty string.

@@ -114,5 +114,5 @@ fn ports_that_clash_are_reported_where_they_stand() {
     let text = "spec:\n  ports:\n  - {name: a, port: 80}\n  - {name: b, port: 80}\n  - {port: 80, protocol: UDP}\n";
     let (_, faults) = admit(Kind::Service, &format!("apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\n{text}"));
     let at: Vec<_> = faults.iter().map(|fault| (fault.field.as_str(), fault.place.line, fault.place.column)).collect();
-    assert_eq!(at, [("spec.ports[1].port", 7, 21), ("spec.ports[2].name", 8, 5)]);
+    assert_eq!(at, [("spec.ports[1]", 7, 21), ("spec.ports[2].name", 8, 5)]);
 }
