@@ -1,7 +1,7 @@
 use super::{
     fields::nearest,
-    metadata::rfc3339,
     text::{duration, ip_address},
+    time::rfc3339,
 };
 use crate::manifest::{parse::parse_file, span::Bounds};
 
