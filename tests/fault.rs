@@ -588,37 +588,3 @@ fn killed_in_a_write() {
         start = directories.file("routes.yaml", good);
     }
 }
-
-/// A second daemon on the same state is refused, and says who has it.
-#[test]
-fn a_second_daemon_on_the_same_state() {
-    let stage = Stage::new();
-    let paths = [stage.gapi.config(), stage.gapi.state(), stage.gapi.runtime().with_file_name("run-2")];
-    let [config, state, runtime] = paths.each_ref().map(|path| path.to_str().expect("the path is ASCII"));
-    fs::create_dir(runtime).expect("the parent is writable");
-    let ran = support::gapi::run(["run", "--config-dir", config, "--state-dir", state, "--runtime-dir", runtime]);
-    assert_ne!(ran.code, 0);
-    names(&ran.text, &[&stage.gapi.id().to_string()]);
-    assert!(serves(stage.address));
-    stage.end();
-}
-
-/// SIGTERM lets requests end.
-#[test]
-fn terminated_with_a_request_in_flight() {
-    let slow = Backend::start(|_, _| {
-        sleep(Duration::from_millis(700));
-        support::Reply::ok("slow")
-    });
-    let port = free_port();
-    let documents = [
-        vec![gateway("gate", &[http("http", port)]), route("slow", "gate", &[], &[prefix("/", "slow")])],
-        service("slow", &[slow.address]),
-    ];
-    let gapi = Gapi::serve(&[("all.yaml", file(&documents.concat()))]);
-    let request = thread::spawn(move || get(loopback(port), "any.test", "/"));
-    wait("the request is on its way", Duration::from_secs(5), || !slow.connections().is_empty());
-    let (status, _) = gapi.end(Signal::TERM, Duration::from_secs(10));
-    assert!(status.success(), "{status}");
-    assert_eq!(request.join().expect("the client does not panic"), Some((200, "slow".into())));
-}

@@ -51,9 +51,10 @@ impl Start {
         self
     }
 
-    /// A flag of `gapi run`.
+    /// A flag of `gapi run`; one that takes no value has an empty one.
     pub fn flag(mut self, flag: &str, value: &str) -> Start {
-        self.arguments.extend([flag.into(), value.into()]);
+        self.arguments.push(flag.into());
+        self.arguments.extend(Some(value).filter(|value| !value.is_empty()).map(String::from));
         self
     }
 

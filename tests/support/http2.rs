@@ -174,6 +174,17 @@ impl Connection {
         }
     }
 
+    /// Does the connection end, whatever is said before?
+    pub fn ends(&mut self, limit: Duration) -> bool {
+        loop {
+            match self.next(limit) {
+                Next::Frame(_) => {}
+                Next::Ended => return true,
+                Next::Silent => return false,
+            }
+        }
+    }
+
     pub fn next(&mut self, limit: Duration) -> Next {
         loop {
             let received = self.client.received();
