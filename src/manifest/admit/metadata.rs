@@ -4,10 +4,12 @@ use serde_json::{Map, Value};
 
 use super::{
     Fields, Judge, Reason,
+    owner::{finalizers, managed_fields, owner_references},
     text::{dns_label, dns_names, label_name},
+    time::timestamp,
     written,
 };
-use crate::manifest::span::{Content, Entry, Node};
+use crate::manifest::span::{Entry, Node};
 
 /// What a kind asks of its objects' names, and whether they live in a namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -136,18 +138,14 @@ fn cluster_scoped(fields: &mut Fields) {
 /// Judged although a name is there: its last dash would be followed by what the server generates.
 fn generate_name(judge: &mut Judge, node: &Node, rule: NameRule) -> Option<Value> {
     let text = judge.text(node)?;
-    let masked = match text.strip_suffix('-') {
-        Some(stem) if !stem.is_empty() => format!("{}a", &stem[..stem.len() - last_char_len(stem)]),
-        _ => text.to_owned(),
+    let masked = match text.strip_suffix('-').and_then(|stem| stem.strip_suffix(|last: char| last.is_ascii())) {
+        Some(stem) => format!("{stem}a"),
+        None => text.to_owned(),
     };
     if !text.is_empty() {
         dns_name(judge, node, &masked, rule);
     }
     Some(Value::from(text))
-}
-
-fn last_char_len(text: &str) -> usize {
-    text.chars().next_back().map_or(0, char::len_utf8)
 }
 
 pub fn labels(judge: &mut Judge, node: &Node) -> Option<Value> {
@@ -214,182 +212,4 @@ pub fn qualified_name(key: &str) -> bool {
         None => (None, key),
     };
     name.len() <= 63 && label_name(name) && prefix.is_none_or(|prefix| prefix.len() <= 253 && dns_names(prefix))
-}
-
-fn finalizers(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let value = judge.list(node, 0..=usize::MAX, |judge, node| {
-        let text = if node.is_null() { "" } else { judge.text(node)? };
-        if !qualified_name(text) {
-            judge.fault(
-                Reason::InvalidValue,
-                node.place,
-                format!("{} is not a finalizer name", written(node)),
-                "write a domain, '/' and a name",
-            );
-        }
-        Some(Value::from(text))
-    })?;
-    let has = |name: &str| value.as_array().is_some_and(|items| items.iter().any(|item| item == name));
-    if has("orphan") && has("foregroundDeletion") {
-        judge.fault(Reason::InvalidValue, node.place, "orphan and foregroundDeletion exclude each other", "keep one");
-    }
-    Some(value)
-}
-
-fn owner_references(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let value = judge.list(node, 0..=usize::MAX, owner_reference)?;
-    let controllers =
-        value.as_array().map_or(0, |items| items.iter().filter(|item| item["controller"] == true).count());
-    if controllers > 1 {
-        judge.fault(Reason::InvalidValue, node.place, "more than one owner is the controller", "keep one");
-    }
-    Some(value)
-}
-
-fn owner_reference(judge: &mut Judge, node: &Node) -> Option<Value> {
-    judge.object(node, |fields| {
-        fields.required("apiVersion", owner_version);
-        for field in ["kind", "name", "uid"] {
-            fields.required(field, nonempty);
-        }
-        for field in ["controller", "blockOwnerDeletion"] {
-            fields.optional(field, Judge::boolean);
-        }
-        if fields.text("apiVersion") == Some("v1") && fields.text("kind") == Some("Event") {
-            let place = fields.place();
-            fields.judge().fault(Reason::InvalidValue, place, "an Event cannot own objects", "");
-        }
-    })
-}
-
-fn owner_version(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let value = nonempty(judge, node)?;
-    let text = node.as_str().unwrap_or_default();
-    let version = match text.split_once('/') {
-        Some((_, version)) => version,
-        None => text,
-    };
-    if !text.is_empty() && (version.is_empty() || version.contains('/')) {
-        judge.fault(
-            Reason::InvalidValue,
-            node.place,
-            format!("{} is not an apiVersion", written(node)),
-            "write group/version",
-        );
-    }
-    Some(value)
-}
-
-fn nonempty(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let text = judge.text(node)?;
-    if text.is_empty() {
-        judge.fault(Reason::MissingField, node.place, "must not be empty", "");
-    }
-    Some(Value::from(text))
-}
-
-fn managed_fields(judge: &mut Judge, node: &Node) -> Option<Value> {
-    judge.object(node, |fields| {
-        fields.optional("manager", manager);
-        fields.required("operation", |judge, node| judge.choice(node, &["Apply", "Update"]));
-        fields.optional("apiVersion", Judge::string);
-        fields.optional("time", timestamp);
-        fields.optional("fieldsType", |judge, node| {
-            let text = judge.text(node)?;
-            if !matches!(text, "" | "FieldsV1") {
-                judge.fault(
-                    Reason::InvalidValue,
-                    node.place,
-                    format!("{} is not supported", written(node)),
-                    "write FieldsV1",
-                );
-            }
-            Some(Value::from(text))
-        });
-        fields.optional("fieldsV1", |_, node| Some(node.value()));
-        fields.optional("subresource", |judge, node| bounded(judge, node, 256));
-    })
-}
-
-fn manager(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let value = bounded(judge, node, 128)?;
-    if node.as_str().is_some_and(|text| text.chars().any(char::is_control)) {
-        judge.fault(Reason::InvalidValue, node.place, "must hold printable characters only", "");
-    }
-    Some(value)
-}
-
-/// At most `max` bytes.
-fn bounded(judge: &mut Judge, node: &Node, max: usize) -> Option<Value> {
-    let text = judge.text(node)?;
-    if text.len() > max {
-        judge.fault(Reason::TooLong, node.place, format!("has {} bytes, at most {max} allowed", text.len()), "");
-    }
-    Some(Value::from(text))
-}
-
-pub fn timestamp(judge: &mut Judge, node: &Node) -> Option<Value> {
-    let text = match &node.content {
-        Content::String(text) => text,
-        _ => {
-            judge.wrong_type(node, "a string");
-            return None;
-        }
-    };
-    if !rfc3339(text) {
-        judge.fault(
-            Reason::WrongType,
-            node.place,
-            format!("{} is not a time of RFC 3339", written(node)),
-            "write 2026-01-31T12:00:00Z",
-        );
-    }
-    Some(Value::from(text.as_str()))
-}
-
-/// Whether the server reads `text` as a time: RFC 3339 with `T` and `Z` in upper case; the hour may have one digit.
-pub fn rfc3339(text: &str) -> bool {
-    parse_time(text).is_some()
-}
-
-fn parse_time(text: &str) -> Option<()> {
-    let (date, rest) = text.split_once('T')?;
-    let (year, month, day) = (number(date.get(..4)?, 4)?, number(date.get(5..7)?, 2)?, number(date.get(8..)?, 2)?);
-    let separated = date.as_bytes()[4] == b'-' && date.as_bytes()[7] == b'-';
-    if !separated || !(1..=12).contains(&month) || day < 1 || day > days(year, month) {
-        return None;
-    }
-    let (hour, rest) = rest.split_once(':')?;
-    let (minute, rest) = rest.split_once(':')?;
-    let second = rest.get(..2)?;
-    let hour_digits = hour.len().clamp(1, 2);
-    if number(hour, hour_digits)? > 23 || number(minute, 2)? > 59 || number(second, 2)? > 59 {
-        return None;
-    }
-    let mut rest = &rest[2..];
-    if let Some(fraction) = rest.strip_prefix(['.', ',']) {
-        let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
-        if digits == 0 {
-            return None;
-        }
-        rest = &fraction[digits..];
-    }
-    if rest == "Z" {
-        return Some(());
-    }
-    let (hour, minute) = rest.strip_prefix(['+', '-'])?.split_once(':')?;
-    (number(hour, 2)? <= 24 && number(minute, 2)? <= 60).then_some(())
-}
-
-fn number(digits: &str, length: usize) -> Option<u32> {
-    (digits.len() == length && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
-}
-
-fn days(year: u32, month: u32) -> u32 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
-        2 => 28,
-        _ => 31,
-    }
 }

@@ -16,6 +16,7 @@ pub mod http_route;
 pub mod list;
 pub mod listener;
 pub mod metadata;
+pub mod owner;
 pub mod reference;
 pub mod reference_grant;
 pub mod scalars;
@@ -23,6 +24,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod text;
+pub mod time;
 
 use serde_json::Value;
 

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn parse(text: &str) -> ParsedFile {
@@ -115,4 +117,20 @@ fn findings_of_a_file_are_bounded() {
     assert_eq!(one.findings.len(), 201);
     assert!(one.findings.iter().any(|finding| finding.message.starts_with("4800 more")));
     assert_eq!(parse(&format!("{ROUTE}{fields}---\n").repeat(6)).findings.len(), LISTED + 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        parse_file("a.yaml", &bytes, &Bounds::default());
+    }
+
+    #[test]
+    fn no_text_in_a_route_makes_it_panic(at in 0..ROUTE.len(), text in "[-a: \t\n\\[\\]{}&*!|>'\"%#,?\u{e9}0.]{1,12}") {
+        let (before, after) = ROUTE.split_at(at);
+        let parsed = parse(&format!("{before}{text}{after}"));
+        prop_assert!(parsed.rejected == 0 || !parsed.findings.is_empty());
+    }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, ops::RangeInclusive};
 use serde_json::Value;
 
 use crate::manifest::{
-    admit::{Fields, Judge, Reason, metadata::timestamp},
+    admit::{Fields, Judge, Reason, time::timestamp},
     span::{Content, Entries, Node, Place},
 };
 
