@@ -100,7 +100,9 @@ async fn control(options: RunOptions, mut pass: Pass) -> anyhow::Result<ExitCode
 /// Looks at the directory and runs a pass when something changed, again where a watch was missing for a moment.
 async fn look(pass: &mut Pass, watch: &mut Watch, options: &RunOptions, now_or_never: bool) {
     let busy = if now_or_never { HashSet::new() } else { watch.busy() };
+    let start = Instant::now();
     let mut changed = pass.sources.look(&busy, now_or_never);
+    tracing::debug!(took = ?start.elapsed(), changed, "looked");
     if watch.follow(&options.config_dir, &pass.sources.directories()) {
         changed |= pass.sources.look(&busy, now_or_never);
     }

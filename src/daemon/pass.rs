@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::{self, Write},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -116,16 +117,25 @@ impl Pass {
         let addresses = self.addresses.clone();
         let last_good = std::mem::take(&mut self.last_good);
         let input = graph::Input { objects: &objects, addresses: &addresses, last_good: &last_good, now };
+        let mut stages = Stages::start();
         let graph = graph::resolve(&input);
+        stages.end("resolve");
         let mut findings = self.sources.findings.clone();
         findings.extend(graph.findings.iter().cloned());
         findings.extend(self.keep_assigned(&graph));
         self.last_good = graph.last_good();
-        self.publish(lower(&graph), &mut findings).await;
+        let plan = lower(&graph);
+        stages.end("plan");
+        self.publish(plan, &mut findings).await;
+        stages.end("publish");
         self.socket_findings(&graph, &mut findings);
         findings.extend(shadowed(&graph, &input));
+        stages.end("shadowed");
         self.report(&graph, &objects, now, &mut findings);
+        stages.end("report");
         self.tell(&graph, now, findings);
+        stages.end("tell");
+        tracing::debug!(generation = self.snapshot.generation, stages = %stages, "pass");
     }
 
     /// Lets requests in flight end, for as long as the drain timeout allows.
@@ -260,5 +270,29 @@ impl Pass {
             findings,
         }));
         tell::status(&self.view);
+    }
+}
+
+/// How long the stages of a pass took, for the debug log.
+struct Stages {
+    last: Instant,
+    took: String,
+}
+
+impl Stages {
+    fn start() -> Stages {
+        Stages { last: Instant::now(), took: String::new() }
+    }
+
+    fn end(&mut self, stage: &str) {
+        let now = Instant::now();
+        let _ = write!(self.took, "{}{stage} {:.1?}", if self.took.is_empty() { "" } else { ", " }, now - self.last);
+        self.last = now;
+    }
+}
+
+impl fmt::Display for Stages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.took)
     }
 }
