@@ -21,11 +21,12 @@ mod address;
 mod lock;
 mod name;
 mod pass;
+mod reporter;
 mod source;
 mod tell;
 mod view;
 
-use self::{lock::Lock, pass::Pass};
+use self::{lock::Lock, pass::Pass, reporter::Reported};
 use crate::{
     cli::run::RunOptions,
     manifest::watch::Watch,
@@ -48,12 +49,13 @@ pub fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     log::init(&options.log_level).map_err(anyhow::Error::msg)?;
     let _lock = take_lock(&options)?;
     // Outside the runtime: it waits for the workers' threads.
-    let pass = Pass::start(&options)?;
+    let options = Arc::new(options);
+    let pass = Pass::start(options.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control runtime")?;
     runtime.block_on(control(options, pass))
 }
 
-async fn control(options: RunOptions, mut pass: Pass) -> anyhow::Result<ExitCode> {
+async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -63,24 +65,28 @@ async fn control(options: RunOptions, mut pass: Pass) -> anyhow::Result<ExitCode
     }
     let mut asked = admin_socket(&options)?;
     look(&mut pass, &mut watch, &options, true).await;
-    tell::ready(&pass.view);
+    pass.reporter.settle().await;
+    tell::ready(&pass.reporter.last.view);
     loop {
         let next = pass.next().map_or(Instant::now() + POLL, |next| next.min(Instant::now() + POLL));
         tokio::select! {
             () = watch.changed() => look(&mut pass, &mut watch, &options, false).await,
             () = pass.names.changed() => pass.run().await,
+            () = pass.reporter.done() => {}
             () = sleep_until(next.into()) => look(&mut pass, &mut watch, &options, false).await,
             _ = hangup.recv() => {
                 tell::reloading();
                 look(&mut pass, &mut watch, &options, true).await;
-                tell::ready(&pass.view);
+                pass.reporter.settle().await;
+                tell::ready(&pass.reporter.last.view);
             }
             Some((request, answer)) = asked.recv() => {
                 if matches!(request, Request::Reload) {
                     look(&mut pass, &mut watch, &options, true).await;
                 }
+                pass.reporter.settle().await;
                 // A client that went away needs no answer.
-                let _ = answer.send(pass.view.clone());
+                let _ = answer.send(pass.reporter.last.clone());
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -128,7 +134,7 @@ fn take_lock(options: &RunOptions) -> anyhow::Result<Option<Lock>> {
     }
 }
 
-type Asked = (Request, oneshot::Sender<Arc<View>>);
+type Asked = (Request, oneshot::Sender<Reported>);
 
 /// Serves the admin socket; requests come back through the channel, since the loop alone may run a pass.
 fn admin_socket(options: &RunOptions) -> anyhow::Result<mpsc::Receiver<Asked>> {
@@ -139,12 +145,18 @@ fn admin_socket(options: &RunOptions) -> anyhow::Result<mpsc::Receiver<Asked>> {
     tokio::spawn(admin::serve(listener, move |request: Request| {
         let ask = ask.clone();
         async move {
-            let (answer, view) = oneshot::channel::<Arc<View>>();
+            let (answer, reported) = oneshot::channel::<Reported>();
             let sent = ask.send((request.clone(), answer)).await.is_ok();
-            match view.await {
-                Ok(view) if sent => view.answer(&request),
-                _ => View::default().answer(&request),
-            }
+            let reported = match reported.await {
+                Ok(reported) if sent => reported,
+                _ => Reported::default(),
+            };
+            // Thousands of objects take their time, which the loop should not give.
+            let answer = tokio::task::spawn_blocking(move || match request {
+                Request::Status | Request::Reload => reported.view.answer(&request),
+                Request::Objects { .. } | Request::Describe { .. } => reported.whole().answer(&request),
+            });
+            answer.await.unwrap_or_else(|_| View::default().answer(&Request::Status))
         }
     }));
     Ok(asked)

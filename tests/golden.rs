@@ -92,8 +92,8 @@ fn pass(text: &[u8], setting: &Setting, now: &str, last_good: &LastGood, before:
     findings.extend(graph.findings.iter().cloned());
     findings.extend(plan::shadowed(&graph, &input));
     let published = published(&plan, setting);
-    let previous: BTreeMap<ObjectKey, Value> =
-        before.iter().map(|document| (document.key.clone(), document.value.clone())).collect();
+    let previous: BTreeMap<ObjectKey, Arc<Value>> =
+        before.iter().map(|document| (document.key.clone(), Arc::new(document.value.clone()))).collect();
     let input = ReportInput { objects: &objects, previous: &previous, now };
     let documents = status::report(&graph, &published, &input);
     Outcome { plan, documents, findings, last_good: graph.last_good() }

@@ -11,35 +11,31 @@ use std::{
 
 use anyhow::Context;
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{AGAIN, FIRST_LOOKUP, address, name::Names, source::Sources, tell, view};
+use super::{
+    AGAIN, FIRST_LOOKUP, address,
+    name::Names,
+    reporter::{Job, Reporter},
+    source::Sources,
+};
 use crate::{
-    api::ObjectKey,
     cli::run::RunOptions,
     compile::compile,
     finding::{Finding, Severity},
     graph::{self, Addresses, Graph, LastGood},
-    manifest::{
-        Object,
-        accepted::{object_path, state_finding},
-        span::Bounds,
-    },
-    plan::{EndpointsPlan, Plan, lower, shadowed},
+    manifest::span::Bounds,
+    plan::{EndpointsPlan, Plan, lower},
     publish::DataPlane,
     snapshot::Snapshot,
-    status::{Published, ReportInput, report, write::StatusFiles},
-    view::View,
 };
 
 /// What was last good, and what a pass needs.
 pub struct Pass {
     pub sources: Sources,
     pub names: Names,
-    /// What is in force, for people.
-    pub view: Arc<View>,
-    options: RunOptions,
+    pub reporter: Reporter,
+    options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
     plan: Plan,
@@ -47,12 +43,11 @@ pub struct Pass {
     snapshot: Arc<Snapshot>,
     data_plane: DataPlane,
     sockets: BTreeMap<SocketAddr, Result<(), String>>,
-    documents: BTreeMap<ObjectKey, Value>,
-    status_files: Option<StatusFiles>,
+    /// What *compile* found of the snapshot in force.
+    broken: Vec<Finding>,
     /// When to try again what failed for a reason that may go away by itself.
     again: Option<Instant>,
-    logged: BTreeSet<Finding>,
-    started: Timestamp,
+    last_try: Instant,
     assigned_path: PathBuf,
 }
 
@@ -61,7 +56,7 @@ impl Pass {
     ///
     /// # Errors
     /// The workers cannot be started.
-    pub fn start(options: &RunOptions) -> anyhow::Result<Pass> {
+    pub fn start(options: Arc<RunOptions>) -> anyhow::Result<Pass> {
         let workers =
             options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
         let data_plane = DataPlane::start(Arc::new(options.settings.clone()), workers).context("the workers")?;
@@ -79,7 +74,6 @@ impl Pass {
         Ok(Pass {
             sources: Sources::open(&options.config_dir, &options.state_dir, bounds),
             names: Names::default(),
-            view: Arc::default(),
             addresses: address::addresses(&options.addresses, options.address_pool, assigned),
             last_good: LastGood::default(),
             plan: Plan::default(),
@@ -87,19 +81,19 @@ impl Pass {
             snapshot: Arc::default(),
             data_plane,
             sockets: BTreeMap::new(),
-            documents: BTreeMap::new(),
-            status_files: None,
+            broken: Vec::new(),
             again: None,
-            logged: BTreeSet::new(),
-            started: Timestamp::now(),
+            last_try: Instant::now(),
             assigned_path,
-            options: options.clone(),
+            reporter: Reporter::new(options.clone()),
+            options,
         })
     }
 
     /// When a pass is wanted though nothing changes.
     pub fn next(&self) -> Option<Instant> {
-        self.again.into_iter().chain(self.sources.look_again()).min()
+        let unwritten = self.reporter.last.unwritten.then(|| self.last_try + AGAIN);
+        self.again.into_iter().chain(unwritten).chain(self.sources.look_again()).min()
     }
 
     /// Has that time come?
@@ -107,35 +101,54 @@ impl Pass {
         self.next().is_some_and(|next| next <= Instant::now())
     }
 
-    /// Runs the stages from resolve on. Never fails: what goes wrong is a finding.
+    /// Runs the stages from resolve to publish, and hands what they found to the reporter. Never fails: what goes wrong
+    /// is a finding.
     pub async fn run(&mut self) {
+        let mut stages = Stages::start();
         let now = Timestamp::now();
-        self.again = None;
+        (self.again, self.last_try) = (None, Instant::now());
+        // Meanwhile the disk gets what was accepted, which has to be there before it is served.
+        let keeping = self.sources.keep();
         let assigned = std::mem::take(&mut self.addresses.assigned);
         self.addresses = address::addresses(&self.options.addresses, self.options.address_pool, assigned);
         let objects: Vec<_> = self.sources.objects.values().cloned().collect();
-        let addresses = self.addresses.clone();
         let last_good = std::mem::take(&mut self.last_good);
+        let addresses = self.addresses.clone();
         let input = graph::Input { objects: &objects, addresses: &addresses, last_good: &last_good, now };
-        let mut stages = Stages::start();
         let graph = graph::resolve(&input);
         stages.end("resolve");
+        self.last_good = graph.last_good();
         let mut findings = self.sources.findings.clone();
         findings.extend(graph.findings.iter().cloned());
         findings.extend(self.keep_assigned(&graph));
-        self.last_good = graph.last_good();
         let plan = lower(&graph);
         stages.end("plan");
-        self.publish(plan, &mut findings).await;
-        stages.end("publish");
+        self.resolve_names(&plan, &mut findings).await;
+        let compiled = self.compile(plan);
+        findings.extend(self.broken.iter().cloned());
+        stages.end("compile");
+        if let Some(unkept) = self.sources.kept(keeping.await) {
+            self.again = Some(Instant::now() + AGAIN);
+            findings.push(unkept);
+        }
+        stages.end("keep");
+        self.publish(compiled);
         self.socket_findings(&graph, &mut findings);
-        findings.extend(shadowed(&graph, &input));
-        stages.end("shadowed");
-        self.report(&graph, &objects, now, &mut findings);
-        stages.end("report");
-        self.tell(&graph, now, findings);
-        stages.end("tell");
+        stages.end("publish");
         tracing::debug!(generation = self.snapshot.generation, stages = %stages, "pass");
+        self.reporter.submit(Job {
+            graph,
+            objects: self.sources.objects.clone(),
+            addresses,
+            last_good,
+            sockets: self.sockets.clone(),
+            tls: self.plan.sockets.iter().filter(|(_, socket)| socket.tls).map(|(address, _)| *address).collect(),
+            generation: self.snapshot.generation,
+            now,
+            findings,
+            stale: self.sources.stale.clone(),
+            ignored: self.sources.ignored.clone(),
+        });
     }
 
     /// Lets requests in flight end, for as long as the drain timeout allows.
@@ -151,17 +164,22 @@ impl Pass {
         address::keep_assigned(&self.assigned_path, &graph.assigned).err()
     }
 
-    /// compile → publish, skipped when the plan and the addresses of names are as before.
-    async fn publish(&mut self, plan: Plan, findings: &mut Vec<Finding>) {
-        self.resolve_names(&plan, findings).await;
+    /// Skipped when the plan and the addresses of names are as before.
+    fn compile(&mut self, plan: Plan) -> Option<Snapshot> {
         let resolved = self.names.addresses();
-        if self.snapshot.generation == 0 || plan != self.plan || resolved != self.resolved {
-            let (mut snapshot, broken) = compile(&plan, Some((&self.plan, &self.snapshot)), &resolved);
-            findings.extend(broken);
-            snapshot.generation = self.snapshot.generation + 1;
+        if self.snapshot.generation > 0 && plan == self.plan && resolved == self.resolved {
+            return None;
+        }
+        let (mut snapshot, broken) = compile(&plan, Some((&self.plan, &self.snapshot)), &resolved);
+        snapshot.generation = self.snapshot.generation + 1;
+        (self.plan, self.resolved, self.broken) = (plan, resolved, broken);
+        Some(snapshot)
+    }
+
+    fn publish(&mut self, compiled: Option<Snapshot>) {
+        if let Some(snapshot) = compiled {
             self.snapshot = Arc::new(snapshot);
             self.sockets = self.data_plane.publish(self.snapshot.clone());
-            (self.plan, self.resolved) = (plan, resolved);
         } else if self.sockets.values().any(Result::is_err) {
             self.sockets = self.data_plane.retry_binds();
         }
@@ -219,57 +237,6 @@ impl Pass {
             message: format!("the ExternalName {name} does not resolve: {error}"),
             remedy: "its last addresses stay in use; check the name and the machine's resolver".to_owned(),
         }));
-    }
-
-    /// Status files: the findings of the graph written down. Tried again later when the file system refuses.
-    fn report(&mut self, graph: &Graph, objects: &[Arc<Object>], now: Timestamp, findings: &mut Vec<Finding>) {
-        let published = Published { sockets: self.sockets.clone() };
-        let input = ReportInput { objects, previous: &self.documents, now };
-        let documents = report(graph, &published, &input);
-        self.documents = documents.into_iter().map(|document| (document.key, document.value)).collect();
-        let files = self.documents.iter().map(|(key, document)| (object_path(key, ".yaml"), document));
-        let directory = self.options.runtime_dir.join("status");
-        if self.status_files.is_none() {
-            self.status_files = StatusFiles::open(&directory).ok();
-        }
-        let written = match &mut self.status_files {
-            Some(status_files) => status_files.write(files),
-            None => std::fs::create_dir_all(&directory).and(Err(std::io::Error::other("it cannot be opened"))),
-        };
-        if let Err(error) = written {
-            self.again = Some(Instant::now() + AGAIN);
-            findings.push(state_finding(
-                format!("status cannot be written below {}: {error}", directory.display()),
-                "make room, or make it writable",
-            ));
-        }
-    }
-
-    /// The view for people, the journal and the service manager.
-    fn tell(&mut self, graph: &Graph, now: Timestamp, mut findings: Vec<Finding>) {
-        findings.sort();
-        findings.dedup();
-        let fresh: BTreeSet<Finding> = findings.iter().cloned().collect();
-        for finding in fresh.difference(&self.logged) {
-            match finding.severity {
-                Severity::Error => tracing::error!(reason = %finding.reason, "{finding}"),
-                Severity::Warning => tracing::warn!(reason = %finding.reason, "{finding}"),
-            }
-        }
-        self.logged = fresh;
-        self.view = Arc::new(view::view(&view::Facts {
-            options: &self.options,
-            sources: &self.sources,
-            graph,
-            documents: &self.documents,
-            plan: &self.plan,
-            sockets: &self.sockets,
-            generation: self.snapshot.generation,
-            started: self.started,
-            now,
-            findings,
-        }));
-        tell::status(&self.view);
     }
 }
 

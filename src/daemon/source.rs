@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -27,13 +28,15 @@ pub struct Sources {
     root: PathBuf,
     bounds: Bounds,
     tree: Option<Tree>,
-    parsed: BTreeMap<String, (Content, Arc<ParsedFile>)>,
+    parsed: BTreeMap<String, (Arc<[u8]>, Arc<ParsedFile>)>,
     /// Files with nothing in them that had objects, since when.
     emptied: BTreeMap<String, Instant>,
     state_directory: PathBuf,
     store: Option<Store>,
+    /// Records in the store that cannot be used.
+    unusable: Vec<Finding>,
     /// What is in force.
-    pub objects: Objects,
+    pub objects: Arc<Objects>,
     /// Objects in force whose document on disk was rejected.
     pub stale: std::collections::BTreeSet<ObjectKey>,
     /// What the last look found.
@@ -53,16 +56,16 @@ impl Sources {
             emptied: BTreeMap::new(),
             state_directory: state_directory.join("accepted"),
             store: None,
-            objects: Objects::new(),
+            unusable: Vec::new(),
+            objects: Arc::default(),
             stale: Default::default(),
             findings: Vec::new(),
             ignored: Vec::new(),
             documents: 0,
         };
-        let mut findings = Vec::new();
-        sources.open_store(&mut findings);
-        if let Some(store) = &sources.store {
-            sources.objects = store.objects().clone();
+        if let Ok((store, unusable)) = Store::open(&sources.state_directory) {
+            sources.objects = Arc::new(store.objects().clone());
+            (sources.store, sources.unusable) = (Some(store), unusable);
         }
         sources
     }
@@ -90,12 +93,13 @@ impl Sources {
         let Merged { objects, stale, findings: merged } =
             merge(&self.objects, &sources, &now, || uuid::Uuid::new_v4().to_string());
         findings.extend(merged);
-        self.keep(&objects, &mut findings);
-        let changed = !same(&self.objects, &objects)
-            || self.findings != findings
-            || self.ignored != ignored
-            || self.stale != stale;
-        (self.objects, self.stale, self.findings, self.ignored) = (objects, stale, findings, ignored);
+        findings.extend(self.unusable.iter().cloned());
+        let same = same(&self.objects, &objects);
+        let changed = !same || self.findings != findings || self.ignored != ignored || self.stale != stale;
+        if !same {
+            self.objects = Arc::new(objects);
+        }
+        (self.stale, self.findings, self.ignored) = (stale, findings, ignored);
         changed
     }
 
@@ -110,63 +114,68 @@ impl Sources {
     }
 
     fn parse(&mut self, now_or_never: bool, findings: &mut Vec<Finding>) -> BTreeMap<String, accepted::Source> {
-        let files = self.tree.as_ref().map(|tree| tree.files.clone()).unwrap_or_default();
-        self.parsed.retain(|name, _| files.contains_key(name));
-        self.emptied.retain(|name, _| files.contains_key(name));
+        let Some(tree) = self.tree.take() else { return BTreeMap::new() };
+        self.parsed.retain(|name, _| tree.files.contains_key(name));
+        self.emptied.retain(|name, _| tree.files.contains_key(name));
         let mut sources = BTreeMap::new();
-        for (name, file) in files {
-            let Content::Bytes(bytes) = &file.content else {
-                sources.insert(name, accepted::Source::Unreadable);
-                continue;
-            };
-            if bytes.is_empty() && !now_or_never && self.had_objects(&name) {
-                let since = *self.emptied.entry(name.clone()).or_insert_with(Instant::now);
-                if since.elapsed() < EMPTY {
-                    sources.insert(name, accepted::Source::Unreadable);
-                    continue;
+        for (name, file) in &tree.files {
+            let source = match &file.content {
+                Content::Bytes(bytes) if now_or_never || !self.is_just_emptied(name, bytes) => {
+                    let parsed = self.parsed(name, bytes);
+                    findings.extend(parsed.findings.iter().cloned());
+                    accepted::Source::Parsed(parsed)
                 }
-            }
-            self.emptied.remove(&name);
-            let known = self.parsed.get(&name).filter(|(content, _)| *content == file.content);
-            let parsed = match known {
-                Some((_, parsed)) => parsed.clone(),
-                None => Arc::new(parse_file(&name, bytes, &self.bounds)),
+                _ => accepted::Source::Unreadable,
             };
-            findings.extend(parsed.findings.iter().cloned());
-            self.parsed.insert(name.clone(), (file.content.clone(), parsed.clone()));
-            sources.insert(name, accepted::Source::Parsed(parsed));
+            sources.insert(name.clone(), source);
         }
+        self.tree = Some(tree);
         sources
+    }
+
+    /// A file of no bytes that had objects may be about to be written.
+    fn is_just_emptied(&mut self, name: &str, bytes: &[u8]) -> bool {
+        if !bytes.is_empty() || !self.had_objects(name) {
+            self.emptied.remove(name);
+            return false;
+        }
+        let since = *self.emptied.entry(name.to_owned()).or_insert_with(Instant::now);
+        since.elapsed() < EMPTY
+    }
+
+    fn parsed(&mut self, name: &str, bytes: &Arc<[u8]>) -> Arc<ParsedFile> {
+        match self.parsed.get(name) {
+            Some((known, parsed)) if Arc::ptr_eq(known, bytes) || known == bytes => parsed.clone(),
+            _ => {
+                let parsed = Arc::new(parse_file(name, bytes, &self.bounds));
+                self.parsed.insert(name.to_owned(), (bytes.clone(), parsed.clone()));
+                parsed
+            }
+        }
     }
 
     fn had_objects(&self, name: &str) -> bool {
         self.objects.values().any(|object| &*object.origin.file == name)
     }
 
-    fn keep(&mut self, objects: &Objects, findings: &mut Vec<Finding>) {
-        if self.store.is_none() {
-            self.open_store(findings);
-        }
-        let Some(store) = &mut self.store else { return };
-        if let Err(error) = store.keep(objects) {
-            findings.push(state_finding(
-                format!("what was accepted cannot be kept in {}: {error}", self.state_directory.display()),
-                "make room, or make it writable; until then a restart may bring back older objects",
-            ));
-        }
+    /// Begins to make durable what is in force, beside the caller; the result goes to [`Sources::kept`].
+    pub fn keep(&mut self) -> impl Future<Output = Kept> + use<> {
+        let (directory, objects) = (self.state_directory.clone(), self.objects.clone());
+        let store = self.store.take();
+        let keeping = tokio::task::spawn_blocking(move || keep(store, &directory, &objects));
+        async move { keeping.await.unwrap_or_default() }
     }
 
-    fn open_store(&mut self, findings: &mut Vec<Finding>) {
-        match Store::open(&self.state_directory) {
-            Ok((store, unusable)) => {
-                findings.extend(unusable);
-                self.store = Some(store);
-            }
-            Err(error) => findings.push(state_finding(
-                format!("the state directory {} cannot be used: {error}", self.state_directory.display()),
-                "make it writable; until then nothing is kept across a restart",
-            )),
-        }
+    /// Takes the store back. A finding where it does not hold what is in force.
+    pub fn kept(&mut self, kept: Kept) -> Option<Finding> {
+        self.store = kept.store;
+        self.unusable.extend(kept.unusable);
+        kept.error.map(|error| {
+            state_finding(
+                format!("what was accepted cannot be kept in {}: {error}", self.state_directory.display()),
+                "make room, or make it writable; until then a restart may bring back older objects",
+            )
+        })
     }
 
     fn root_finding(&self, error: &str) -> Finding {
@@ -181,6 +190,28 @@ impl Sources {
             remedy: "make it readable again, or restart gapi if it has moved for good".to_owned(),
         }
     }
+}
+
+/// What became of [`Sources::keep`].
+#[derive(Default)]
+pub struct Kept {
+    store: Option<Store>,
+    unusable: Vec<Finding>,
+    error: Option<io::Error>,
+}
+
+fn keep(store: Option<Store>, directory: &Path, objects: &Objects) -> Kept {
+    let mut kept = Kept { store, ..Kept::default() };
+    if kept.store.is_none() {
+        match Store::open(directory) {
+            Ok((store, unusable)) => (kept.store, kept.unusable) = (Some(store), unusable),
+            Err(error) => kept.error = Some(error),
+        }
+    }
+    if let Some(store) = &mut kept.store {
+        kept.error = store.keep(objects).err();
+    }
+    kept
 }
 
 fn same(one: &Objects, other: &Objects) -> bool {

@@ -1,54 +1,52 @@
 //! What the daemon says of itself: the [`View`] after a pass, made from what the pass knows and computed nowhere else.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::Value;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::source::Sources;
+use super::reporter::{Documents, Job};
 use crate::{
     api::{Kind, ObjectKey},
     cli::run::RunOptions,
-    finding::Finding,
     graph::Graph,
-    plan::Plan,
+    manifest::accepted::Objects,
     view::{CertificateView, Count, Counts, SocketView, View, list, text},
 };
 
-/// What the pass knows.
+/// What the report knows.
 pub struct Facts<'a> {
     pub options: &'a RunOptions,
-    pub sources: &'a Sources,
-    pub graph: &'a Graph,
-    pub documents: &'a BTreeMap<ObjectKey, Value>,
-    pub plan: &'a Plan,
-    pub sockets: &'a BTreeMap<SocketAddr, Result<(), String>>,
-    pub generation: u64,
+    pub documents: &'a Documents,
     pub started: Timestamp,
-    pub now: Timestamp,
-    pub findings: Vec<Finding>,
+    pub job: &'a Job,
 }
 
-/// The view after a pass.
-pub fn view(facts: &Facts) -> View {
+/// The view after a pass, without objects.
+pub fn view(facts: Facts) -> View {
+    let Facts { options, documents, started, job } = facts;
     View {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        started: seconds(facts.started),
-        config_dir: facts.options.config_dir.display().to_string(),
+        started: seconds(started),
+        config_dir: options.config_dir.display().to_string(),
         traffic_path: "user space".to_owned(),
-        generation: facts.generation,
-        last_pass: Some(seconds(facts.now)),
-        stale: stale(facts.sources),
-        sockets: facts.sockets.iter().map(|(address, bound)| socket(*address, bound, facts.plan)).collect(),
-        counts: counts(facts.documents),
-        findings: facts.findings.clone(),
-        ignored: facts.sources.ignored.clone(),
-        certificates: certificates(facts.graph),
-        settings: facts.options.in_force.clone(),
-        objects: objects(facts),
+        generation: job.generation,
+        last_pass: Some(seconds(job.now)),
+        stale: stale(&job.stale),
+        sockets: job.sockets.iter().map(|(address, bound)| socket(*address, bound, &job.tls)).collect(),
+        counts: counts(documents),
+        findings: job.findings.clone(),
+        ignored: job.ignored.clone(),
+        certificates: certificates(&job.graph),
+        settings: options.in_force.clone(),
+        objects: Vec::new(),
     }
 }
 
@@ -56,8 +54,8 @@ fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-fn stale(sources: &Sources) -> Option<String> {
-    let mut stale = sources.stale.iter();
+fn stale(stale: &BTreeSet<ObjectKey>) -> Option<String> {
+    let mut stale = stale.iter();
     let first = stale.next()?;
     Some(match stale.count() {
         0 => format!("what runs of {first} is older than what is on disk"),
@@ -65,13 +63,12 @@ fn stale(sources: &Sources) -> Option<String> {
     })
 }
 
-fn socket(address: SocketAddr, bound: &Result<(), String>, plan: &Plan) -> SocketView {
-    let tls = plan.sockets.get(&address).is_some_and(|socket| socket.tls);
-    let protocol = if tls { "HTTPS" } else { "HTTP" };
+fn socket(address: SocketAddr, bound: &Result<(), String>, tls: &BTreeSet<SocketAddr>) -> SocketView {
+    let protocol = if tls.contains(&address) { "HTTPS" } else { "HTTP" };
     SocketView { address, protocol: protocol.to_owned(), problem: bound.clone().err() }
 }
 
-fn counts(documents: &BTreeMap<ObjectKey, Value>) -> Counts {
+fn counts(documents: &Documents) -> Counts {
     let mut counts = Counts::default();
     for (key, document) in documents {
         let status = document;
@@ -136,22 +133,22 @@ fn dns_name(name: &GeneralName) -> Option<String> {
 }
 
 /// The user's objects with our status in them, and those that exist without a manifest.
-fn objects(facts: &Facts) -> Vec<Arc<Value>> {
-    let mut objects: BTreeMap<ObjectKey, Arc<Value>> = BTreeMap::new();
-    for (key, object) in &facts.sources.objects {
-        let mut value = object.value.clone();
+pub fn objects(accepted: &Objects, documents: &Documents) -> Vec<Arc<Value>> {
+    let mut objects: BTreeMap<&ObjectKey, Arc<Value>> = BTreeMap::new();
+    for (key, object) in accepted {
+        let mut value = Value::clone(&object.value);
         if let Some(metadata) = value.get_mut("metadata") {
             metadata["uid"] = object.meta.uid.clone().into();
             metadata["generation"] = object.meta.generation.into();
             metadata["creationTimestamp"] = object.meta.creation_timestamp.clone().into();
         }
-        if let Some(document) = facts.documents.get(key) {
+        if let Some(document) = documents.get(key) {
             value["status"] = document["status"].clone();
         }
-        objects.insert(key.clone(), Arc::new(value));
+        objects.insert(key, Arc::new(value));
     }
-    for (key, document) in facts.documents {
-        objects.entry(key.clone()).or_insert_with(|| Arc::new(document.clone()));
+    for (key, document) in documents {
+        objects.entry(key).or_insert_with(|| document.clone());
     }
     objects.into_values().collect()
 }

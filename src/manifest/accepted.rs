@@ -350,7 +350,7 @@ mod tests {
             kind: Kind::HttpRoute,
             api_version: "gateway.networking.k8s.io/v1".into(),
             meta: ObjectMeta { name: name.into(), namespace: "default".into(), ..ObjectMeta::default() },
-            value: serde_json::json!({"metadata": {"name": name}, "spec": {"n": spec}}),
+            value: serde_json::json!({"metadata": {"name": name}, "spec": {"n": spec}}).into(),
             origin: Origin { file: file.into(), line: 1, column: 1 },
             positions: Default::default(),
         }

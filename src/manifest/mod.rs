@@ -35,7 +35,7 @@ pub struct Object {
     /// As written: `gateway.networking.k8s.io/v1beta1`.
     pub api_version: String,
     pub meta: ObjectMeta,
-    pub value: Value,
+    pub value: Arc<Value>,
     pub origin: Origin,
     /// Where each field stands, by field path (`spec.rules[0].matches`); empty for objects read back from the store.
     #[serde(skip)]
@@ -64,7 +64,7 @@ impl Object {
     pub fn typed<T: for<'de> Deserialize<'de>>(&self, field: Option<&str>) -> Result<T, String> {
         let value = match field {
             Some(field) => self.value.get(field).unwrap_or(&Value::Null),
-            None => &self.value,
+            None => &*self.value,
         };
         T::deserialize(value).map_err(|error| error.to_string())
     }

@@ -124,7 +124,7 @@ impl Parser {
             kind,
             api_version: api_version.to_owned(),
             meta,
-            value,
+            value: value.into(),
             origin: self.origin(node.place),
             positions: positions(node),
         });

@@ -171,15 +171,16 @@ impl Scan<'_> {
         let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
         entries.sort_by_key(|entry| entry.file_name());
         for entry in entries {
-            self.entry(&entry.path(), &entry.file_name().to_string_lossy(), depth);
+            let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            self.entry(&entry.path(), &entry.file_name().to_string_lossy(), link, depth);
         }
     }
 
-    fn entry(&mut self, path: &Path, name: &str, depth: usize) {
+    fn entry(&mut self, path: &Path, name: &str, link: bool, depth: usize) {
         if name.starts_with('.') {
             return;
         }
-        if let Ok(target) = fs::read_link(path) {
+        if link && let Ok(target) = fs::read_link(path) {
             let target = path.parent().unwrap_or(Path::new("")).join(target);
             if let Some(parent) = target.parent()
                 && let Ok(metadata) = fs::metadata(parent)

@@ -36,6 +36,9 @@ pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     events: mpsc::UnboundedReceiver<Event>,
     watched: Directories,
+    /// Watched for one name in it only: that of the root.
+    parent: PathBuf,
+    root: PathBuf,
     /// Files written to and not closed yet, and when that was first seen.
     writing: HashMap<PathBuf, Instant>,
     /// When the first change came that nobody was told of yet.
@@ -60,10 +63,17 @@ impl Watch {
             Ok(watcher) => (Some(watcher), None),
             Err(error) => (None, Some(error)),
         };
-        (
-            Watch { watcher, events, watched: Directories::new(), writing: HashMap::new(), pending: None, last: None },
-            error,
-        )
+        let watch = Watch {
+            watcher,
+            events,
+            watched: Directories::new(),
+            parent: PathBuf::new(),
+            root: PathBuf::new(),
+            writing: HashMap::new(),
+            pending: None,
+            last: None,
+        };
+        (watch, error)
     }
 
     /// Watches `directories`, and `root`'s parent so that a swap of the root itself is seen. Returns true when a watch
@@ -74,7 +84,9 @@ impl Watch {
         if let Some(parent) = root.parent() {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             if let Ok(metadata) = std::fs::metadata(parent) {
-                wanted.insert(parent.to_path_buf(), (metadata.dev(), metadata.ino()));
+                let of_its_own = wanted.insert(parent.to_path_buf(), (metadata.dev(), metadata.ino())).is_some();
+                self.parent = if of_its_own { PathBuf::new() } else { parent.to_path_buf() };
+                self.root = root.to_path_buf();
             }
         }
         for (gone, inode) in &self.watched {
@@ -134,7 +146,9 @@ impl Watch {
 
     /// Takes note of an event.
     fn note(&mut self, event: &Event) {
-        let counts = |path: &&PathBuf| !is_temporary(path);
+        // The parent is full of other people's files, and a hidden name is one that will be renamed.
+        let beside_root = |path: &Path| path.parent() == Some(&self.parent) && path != self.root;
+        let counts = |path: &&PathBuf| !is_temporary(path) && !beside_root(path);
         match event.kind {
             EventKind::Create(CreateKind::File) | EventKind::Modify(ModifyKind::Data(_)) => {
                 for path in event.paths.iter().filter(counts) {

@@ -33,7 +33,7 @@ pub struct ReportInput<'a> {
     /// The objects that were resolved, sorted by key.
     pub objects: &'a [Arc<Object>],
     /// The documents of the report before: conditions that did not change keep their time.
-    pub previous: &'a BTreeMap<ObjectKey, Value>,
+    pub previous: &'a BTreeMap<ObjectKey, Arc<Value>>,
     pub now: Timestamp,
 }
 

@@ -7,6 +7,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -17,7 +18,7 @@ use super::yaml::to_yaml;
 #[derive(Debug)]
 pub struct StatusFiles {
     directory: PathBuf,
-    written: BTreeMap<PathBuf, Value>,
+    written: BTreeMap<PathBuf, Arc<Value>>,
     /// Files that an earlier run left and that were not written since.
     left: Vec<PathBuf>,
 }
@@ -49,11 +50,12 @@ impl StatusFiles {
     ///
     /// # Errors
     /// The first that the file system gave; the next call tries again.
-    pub fn write<'a>(&mut self, documents: impl Iterator<Item = (PathBuf, &'a Value)>) -> io::Result<()> {
+    pub fn write<'a>(&mut self, documents: impl Iterator<Item = (PathBuf, &'a Arc<Value>)>) -> io::Result<()> {
         let mut first_error = Ok(());
         let mut wanted = HashSet::new();
         for (path, document) in documents {
-            if self.written.get(&path) != Some(document) {
+            let same = |written: &Arc<Value>| Arc::ptr_eq(written, document) || written == document;
+            if !self.written.get(&path).is_some_and(same) {
                 match replace(&self.directory.join(&path), to_yaml(document).as_bytes()) {
                     Ok(()) => {
                         self.written.insert(path.clone(), document.clone());
@@ -120,7 +122,7 @@ mod tests {
         fs::create_dir_all(directory.path().join("old/gateways")).unwrap();
         fs::write(directory.path().join("old/gateways/gone.yaml"), "x").unwrap();
         let mut files = StatusFiles::open(directory.path()).unwrap();
-        files.write([(path.clone(), &json!({"kind": "Gateway"}))].into_iter()).unwrap();
+        files.write([(path.clone(), &Arc::new(json!({"kind": "Gateway"})))].into_iter()).unwrap();
         assert!(fs::read_to_string(directory.path().join(&path)).unwrap().contains("kind: Gateway"));
         assert!(!directory.path().join("old").exists());
         files.write(std::iter::empty()).unwrap();

@@ -1,0 +1,207 @@
+//! *report* beside the loop: status documents, status files, the journal. What is published never waits for it.
+//!
+//! One report runs at a time; when passes come faster, the latest waits and those between are left out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use super::{
+    tell,
+    view::{self, Facts},
+};
+use crate::{
+    api::ObjectKey,
+    cli::run::RunOptions,
+    finding::{Finding, Severity},
+    graph::{self, Addresses, Graph, LastGood},
+    manifest::{
+        Ignored,
+        accepted::{Objects, object_path, state_finding},
+    },
+    plan::shadowed,
+    status::{Published, ReportInput, report, write::StatusFiles},
+    view::View,
+};
+
+/// Status documents by object, shared between the last report, the status files and who asks.
+pub type Documents = BTreeMap<ObjectKey, Arc<Value>>;
+
+/// What a pass knows when it is done.
+pub struct Job {
+    pub graph: Graph,
+    pub objects: Arc<Objects>,
+    pub addresses: Addresses,
+    pub last_good: LastGood,
+    pub sockets: BTreeMap<SocketAddr, Result<(), String>>,
+    /// Which of them speak TLS.
+    pub tls: BTreeSet<SocketAddr>,
+    pub generation: u64,
+    pub now: Timestamp,
+    pub findings: Vec<Finding>,
+    pub stale: BTreeSet<ObjectKey>,
+    pub ignored: Vec<Ignored>,
+}
+
+/// What was reported last.
+#[derive(Clone, Default)]
+pub struct Reported {
+    /// Without its objects: see [`Reported::whole`].
+    pub view: Arc<View>,
+    pub objects: Arc<Objects>,
+    pub documents: Arc<Documents>,
+    /// The file system refused something: to be tried again.
+    pub unwritten: bool,
+}
+
+impl Reported {
+    /// The view with every object and its status.
+    pub fn whole(&self) -> View {
+        View { objects: view::objects(&self.objects, &self.documents), ..View::clone(&self.view) }
+    }
+}
+
+/// Runs reports.
+pub struct Reporter {
+    pub last: Reported,
+    options: Arc<RunOptions>,
+    started: Timestamp,
+    /// None while a report runs.
+    desk: Option<Box<Desk>>,
+    running: Option<JoinHandle<(Box<Desk>, Reported)>>,
+    waiting: Option<Box<Job>>,
+}
+
+/// What goes from one report to the next.
+struct Desk {
+    options: Arc<RunOptions>,
+    started: Timestamp,
+    directory: PathBuf,
+    status_files: Option<StatusFiles>,
+    documents: Arc<Documents>,
+    logged: BTreeSet<Finding>,
+}
+
+impl Reporter {
+    pub fn new(options: Arc<RunOptions>) -> Reporter {
+        let started = Timestamp::now();
+        let desk = Desk {
+            started,
+            directory: options.runtime_dir.join("status"),
+            options: options.clone(),
+            status_files: None,
+            documents: Arc::default(),
+            logged: BTreeSet::new(),
+        };
+        let last = Reported::default();
+        Reporter { last, options, started, desk: Some(Box::new(desk)), running: None, waiting: None }
+    }
+
+    /// Takes what the last pass knows; it is reported now, or after the report that runs.
+    pub fn submit(&mut self, job: Job) {
+        self.waiting = Some(Box::new(job));
+        self.start();
+    }
+
+    fn start(&mut self) {
+        if self.running.is_some() {
+            return;
+        }
+        if let Some(job) = self.waiting.take() {
+            // A report that panicked took its desk with it: the next one starts from what was reported last.
+            let mut desk = self.desk.take().unwrap_or_else(|| {
+                let fresh = Reporter::new(self.options.clone()).desk.expect("a new reporter has its desk");
+                Box::new(Desk { documents: self.last.documents.clone(), started: self.started, ..*fresh })
+            });
+            self.running = Some(tokio::task::spawn_blocking(move || {
+                let reported = desk.report(*job);
+                (desk, reported)
+            }));
+        }
+    }
+
+    /// Returns when a report has ended; pending while none runs. Cancel safe.
+    pub async fn done(&mut self) {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        match running.await {
+            Ok((desk, reported)) => (self.desk, self.last) = (Some(desk), reported),
+            Err(error) => tracing::error!(%error, "report failed"),
+        }
+        self.running = None;
+        self.start();
+    }
+
+    /// Waits until all that was submitted is reported.
+    pub async fn settle(&mut self) {
+        while self.running.is_some() {
+            self.done().await;
+        }
+    }
+}
+
+impl Desk {
+    fn report(&mut self, mut job: Job) -> Reported {
+        let objects: Vec<_> = job.objects.values().cloned().collect();
+        let input =
+            graph::Input { objects: &objects, addresses: &job.addresses, last_good: &job.last_good, now: job.now };
+        job.findings.extend(shadowed(&job.graph, &input));
+        let published = Published { sockets: job.sockets.clone() };
+        let input = ReportInput { objects: &objects, previous: &self.documents, now: job.now };
+        let documents = report(&job.graph, &published, &input).into_iter().map(|document| {
+            let before = self.documents.get(&document.key).filter(|before| ***before == document.value);
+            let value = before.cloned().unwrap_or_else(|| Arc::new(document.value));
+            (document.key, value)
+        });
+        self.documents = Arc::new(documents.collect());
+        let unwritten = self.write();
+        let failed = unwritten.is_some();
+        job.findings.extend(unwritten);
+        job.findings.sort();
+        job.findings.dedup();
+        self.log(&job.findings);
+        let view = Arc::new(view::view(Facts {
+            options: &self.options,
+            documents: &self.documents,
+            started: self.started,
+            job: &job,
+        }));
+        tell::status(&view);
+        Reported { view, objects: job.objects, documents: self.documents.clone(), unwritten: failed }
+    }
+
+    fn write(&mut self) -> Option<Finding> {
+        let files = self.documents.iter().map(|(key, document)| (object_path(key, ".yaml"), document));
+        let written = open(&mut self.status_files, &self.directory).and_then(|status_files| status_files.write(files));
+        let error = written.err()?;
+        Some(state_finding(
+            format!("status cannot be written below {}: {error}", self.directory.display()),
+            "make room, or make it writable",
+        ))
+    }
+
+    /// Each finding once, for as long as it stands.
+    fn log(&mut self, findings: &[Finding]) {
+        let standing: BTreeSet<Finding> = findings.iter().cloned().collect();
+        for finding in standing.difference(&self.logged) {
+            match finding.severity {
+                Severity::Error => tracing::error!(reason = %finding.reason, "{finding}"),
+                Severity::Warning => tracing::warn!(reason = %finding.reason, "{finding}"),
+            }
+        }
+        self.logged = standing;
+    }
+}
+
+fn open<'a>(files: &'a mut Option<StatusFiles>, directory: &Path) -> std::io::Result<&'a mut StatusFiles> {
+    if files.is_none() {
+        *files = Some(StatusFiles::open(directory)?);
+    }
+    files.as_mut().ok_or_else(|| std::io::ErrorKind::NotFound.into())
+}
