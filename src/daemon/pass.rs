@@ -161,7 +161,7 @@ impl Pass {
             return None;
         }
         self.addresses.assigned = graph.assigned.clone();
-        address::keep_assigned(&self.assigned_path, &graph.assigned).err()
+        address::keep_assigned(&self.assigned_path, &graph.assigned)
     }
 
     /// Skipped when the plan and the addresses of names are as before.

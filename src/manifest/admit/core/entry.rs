@@ -57,7 +57,7 @@ pub fn size(fields: &mut Fields, name: &str, lengths: impl Iterator<Item = usize
     }
 }
 
-/// How many bytes `encoded`, an entry that [`bytes`] stored, has.
+/// How many bytes `encoded`, an entry that [`bytes()`] stored, has.
 pub fn decoded_length(encoded: &Value) -> usize {
     let text = encoded.as_str().unwrap_or_default();
     text.len() / 4 * 3 - text.bytes().rev().take_while(|byte| *byte == b'=').count()
