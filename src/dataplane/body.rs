@@ -12,7 +12,7 @@ use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{clock::Side, exchange::Exchange, field, outcome::Reason, upstream::Lease};
+use super::{clock::Side, exchange::Exchange, field, forward::Timer, outcome::Reason, upstream::Lease};
 
 /// What a client gets after the head. An error cuts the message visibly: the connection is closed, or the stream reset.
 pub struct Body(Kind);
@@ -96,12 +96,20 @@ pub(super) struct Download {
     first: Option<Frame<Bytes>>,
     ended: bool,
     lease: Option<Lease>,
+    /// The timeout of the rule, which covers the whole answer.
+    timer: Option<Timer>,
     exchange: Rc<Exchange>,
 }
 
 impl Download {
-    pub fn new(incoming: Incoming, version: Version, lease: Lease, exchange: Rc<Exchange>) -> Download {
-        Download { incoming, version, first: None, ended: false, lease: Some(lease), exchange }
+    pub fn new(
+        incoming: Incoming,
+        version: Version,
+        lease: Lease,
+        timer: Option<Timer>,
+        exchange: Rc<Exchange>,
+    ) -> Download {
+        Download { incoming, version, first: None, ended: false, lease: Some(lease), timer, exchange }
     }
 
     /// Looks at what has arrived of the body without waiting for more.
@@ -138,6 +146,11 @@ impl Download {
         if self.ended {
             self.release();
             return Poll::Ready(None);
+        }
+        if let Some(timer) = &mut self.timer
+            && let Poll::Ready(reason) = timer.poll(cx)
+        {
+            return Poll::Ready(Some(Err(self.cut(reason))));
         }
         let frame = match self.first.take() {
             Some(frame) => Some(Ok(frame)),
