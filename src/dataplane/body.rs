@@ -109,7 +109,7 @@ impl Download {
     /// # Errors
     /// [`Reason::BadAnswer`]: the body is broken from its beginning, while there is still time to say so.
     pub async fn look(&mut self) -> Result<(), Reason> {
-        std::future::poll_fn(|cx| match Pin::new(&mut self.incoming).poll_frame(cx) {
+        std::future::poll_fn(|cx| match self.poll_incoming(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.first = Some(frame);
                 Poll::Ready(Ok(()))
@@ -123,6 +123,11 @@ impl Download {
             Poll::Pending => Poll::Ready(Ok(())),
         })
         .await
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // Without a lease the body has ended.
+        self.lease.as_mut().map_or(Poll::Ready(None), |lease| lease.poll_frame(&mut self.incoming, cx))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -141,7 +146,7 @@ impl Download {
         }
         let frame = match self.first.take() {
             Some(frame) => Some(Ok(frame)),
-            None => match Pin::new(&mut self.incoming).poll_frame(cx) {
+            None => match self.poll_incoming(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     ready!(self.poll_stalled(cx));
