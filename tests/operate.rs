@@ -142,3 +142,19 @@ fn a_kept_connection_outlives_edits_of_other_listeners() {
         assert_eq!(status(other).is_some(), ports.contains(&other));
     }
 }
+
+/// What did not change keeps its time, its uid and its generation over a restart.
+#[test]
+fn a_restart_is_no_transition() {
+    let backend = Backend::named("hello");
+    let port = free_port();
+    let gapi = Gapi::serve(&[("all.yaml", simple(port, backend.address))]);
+    let path = "default/gateways/gate.yaml";
+    let before = gapi.status_file(path);
+    assert!(before.contains("lastTransitionTime"), "{before}");
+    // Times are written in seconds.
+    sleep(Duration::from_millis(1100));
+    let (_, start) = gapi.end(Signal::TERM, SOON);
+    let gapi = start.serve();
+    assert_eq!(gapi.status_file(path), before);
+}

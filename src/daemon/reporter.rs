@@ -28,7 +28,7 @@ use crate::{
     },
     plan::shadowed,
     status::{Published, ReportInput, report, write::StatusFiles},
-    view::View,
+    view::{View, text as text_at},
 };
 
 /// Status documents by object, shared between the last report, the status files and who asks.
@@ -151,6 +151,9 @@ impl Reporter {
 
 impl Desk {
     fn report(&mut self, mut job: Job) -> Reported {
+        if self.status_files.is_none() && self.documents.is_empty() {
+            self.documents = Arc::new(earlier(&self.directory));
+        }
         let objects: Vec<_> = job.objects.values().cloned().collect();
         let input =
             graph::Input { objects: &objects, addresses: &job.addresses, last_good: &job.last_good, now: job.now };
@@ -224,6 +227,20 @@ impl Desk {
         }
         self.logged = standing;
     }
+}
+
+/// The documents that an earlier run left: conditions that did not change since keep their time. What cannot be read is
+/// written anew.
+fn earlier(directory: &Path) -> Documents {
+    let mut documents = Documents::new();
+    for path in StatusFiles::open(directory).map(StatusFiles::into_left).unwrap_or_default() {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let Ok(document) = serde_yaml::from_str::<Value>(&text) else { continue };
+        let (kind, name) = (text_at(&document, "/kind"), text_at(&document, "/metadata/name"));
+        let key = ObjectKey::new(kind, text_at(&document, "/metadata/namespace"), name);
+        documents.insert(key, Arc::new(document));
+    }
+    documents
 }
 
 fn open<'a>(files: &'a mut Option<StatusFiles>, directory: &Path) -> std::io::Result<&'a mut StatusFiles> {

@@ -46,6 +46,11 @@ impl StatusFiles {
         Ok(StatusFiles { directory: directory.to_path_buf(), written: BTreeMap::new(), left })
     }
 
+    /// The files of an earlier run.
+    pub fn into_left(self) -> Vec<PathBuf> {
+        self.left
+    }
+
     /// Makes the directory hold `documents`; `path` says where below it one stands. Goes on after an error, so that one
     /// file that cannot be written costs no other.
     ///
