@@ -76,12 +76,14 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<Exi
             () = sleep_until(next.into()) => look(&mut pass, &mut watch, &options, false).await,
             _ = hangup.recv() => {
                 tell::reloading();
+                pass.reopen_access_log();
                 look(&mut pass, &mut watch, &options, true).await;
                 pass.reporter.settle().await;
                 tell::ready(&pass.reporter.last.view);
             }
             Some((request, answer)) = asked.recv() => {
                 if matches!(request, Request::Reload) {
+                    pass.reopen_access_log();
                     look(&mut pass, &mut watch, &options, true).await;
                 }
                 pass.reporter.settle().await;

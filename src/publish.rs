@@ -20,7 +20,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     dataplane::{
-        AccessLog, Counters, Settings,
+        AccessLog, AccessLogWriter, Counters, Settings,
         accept::Limits,
         socket,
         tls::Tls,
@@ -35,6 +35,7 @@ pub type Published = BTreeMap<SocketAddr, Result<(), String>>;
 /// The workers and what they serve.
 pub struct DataPlane {
     threads: Vec<Thread>,
+    access_log: Option<(AccessLog, AccessLogWriter)>,
     snapshots: SnapshotCell,
     current: Arc<Snapshot>,
     /// Published before, and perhaps still read.
@@ -88,14 +89,15 @@ impl DataPlane {
         let limits = Arc::new(Limits::new(&settings, raise_descriptors()));
         let tls = Arc::new(Tls::new()?);
         let snapshots = SnapshotCell::new();
-        let log = settings.access_log.as_deref().map(AccessLog::open).transpose()?;
+        let access_log = settings.access_log.as_deref().map(AccessLog::open).transpose()?;
+        let log = access_log.as_ref().map(|(log, _)| log);
         let start = |index| {
-            worker::start(index, settings.clone(), snapshots.reader(), log.clone(), tls.clone(), limits.clone())
+            worker::start(index, settings.clone(), snapshots.reader(), log.cloned(), tls.clone(), limits.clone())
         };
         let threads = (0..workers.max(1)).map(start).collect::<io::Result<_>>()?;
         let current = snapshots.reader().pin();
         let (retired, sockets, closing, failed) = Default::default();
-        Ok(DataPlane { threads, snapshots, current, retired, sockets, closing, failed })
+        Ok(DataPlane { threads, access_log, snapshots, current, retired, sockets, closing, failed })
     }
 
     /// Makes `snapshot` the one in force. A socket whose address is kept is not touched.
@@ -141,6 +143,13 @@ impl DataPlane {
         self.threads.iter().map(|thread| &*thread.counters)
     }
 
+    /// Has the access log's file opened anew, after it was renamed.
+    pub fn reopen_access_log(&self) {
+        if let Some((log, _)) = &self.access_log {
+            log.reopen();
+        }
+    }
+
     /// Closes every socket once its queue has been accepted, lets requests in flight end within `timeout`, closes the
     /// rest (WebSockets with 1001), and returns when all workers have ended. Blocks its thread.
     pub fn drain(self, timeout: Duration) {
@@ -149,6 +158,9 @@ impl DataPlane {
             if thread.join.join().is_err() {
                 tracing::error!("worker panicked");
             }
+        }
+        if let Some((log, writer)) = self.access_log {
+            writer.finish(log);
         }
     }
 

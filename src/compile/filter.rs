@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::expression;
 use crate::{
     plan::{CorsPlan, FilterPlan, HeadersPlan, PathModifierPlan},
-    snapshot::{Cors, Filter, Headers, Names, Origins, PathModifier, Redirect},
+    snapshot::{Cors, Filter, Headers, Names, Origins, PathModifier, Redirect, path},
 };
 
 /// All or none: a rule with a part of its filters would do what nobody wrote.
@@ -42,8 +42,10 @@ fn filter(plan: &FilterPlan) -> Result<Filter, String> {
 
 fn path_modifier(plan: &PathModifierPlan) -> PathModifier {
     match plan {
-        PathModifierPlan::Full(path) => PathModifier::Full(path.as_str().into()),
-        PathModifierPlan::Prefix(path) => PathModifier::Prefix(path.strip_suffix('/').unwrap_or(path).into()),
+        PathModifierPlan::Full(path) => PathModifier::Full(path::escaped(path).into()),
+        PathModifierPlan::Prefix(path) => {
+            PathModifier::Prefix(path::escaped(path.strip_suffix('/').unwrap_or(path)).into())
+        }
     }
 }
 

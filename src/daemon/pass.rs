@@ -151,6 +151,11 @@ impl Pass {
         });
     }
 
+    /// Has the access log's file opened anew, as a reload does for `logrotate`.
+    pub fn reopen_access_log(&self) {
+        self.data_plane.reopen_access_log();
+    }
+
     /// Lets requests in flight end, for as long as the drain timeout allows.
     pub fn drain(self) {
         self.data_plane.drain(self.options.settings.drain_timeout);

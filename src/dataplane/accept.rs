@@ -21,8 +21,10 @@ use tokio::{
 use super::{
     Connection, Settings, Worker,
     drain::Handle,
+    exchange,
     framing::Bounds,
     io::{Io, Protocol},
+    outcome::Reason,
     pulse::{Phase, Pulse},
     serve, socket,
     tls::Tls,
@@ -191,15 +193,18 @@ async fn serve_connection(
     let is_tls = worker.snapshots.pin().sockets.get(&socket).is_some_and(|socket| socket.tls);
     let phase = if is_tls { Phase::Handshake } else { Phase::Idle };
     let pulse = Arc::new(Pulse::new(worker.connections.clock.clone(), phase));
-    let handle = worker.connections.add(socket, pulse, worker.settings.h2_max_send_buffer);
+    let mut connection = Connection::new(peer, local, socket, None);
+    let max_waiting = worker.settings.h2_max_send_buffer;
+    let handle = worker.connections.add(socket, pulse, max_waiting, connection.tunnels.clone());
     // Boxed, so that a connection of HTTP/1 does not carry the room for the others.
     let started = if is_tls {
-        Box::pin(start_tls(&worker, &tls, &handle, stream, socket, permit)).await
+        Box::pin(start_tls(&worker, &tls, &handle, stream, &connection, permit)).await
     } else {
         start_plain(&worker, &handle, stream, permit).await
     };
     let Some((io, protocol, tls)) = started else { return worker.connections.remove(&handle) };
-    let connection = Rc::new(Connection::new(peer, local, socket, tls));
+    connection.tls = tls;
+    let connection = Rc::new(connection);
     match protocol {
         Protocol::Http1 => serve::http1(worker, connection, handle, io).await,
         Protocol::Http2 => Box::pin(serve::http2(worker, connection, handle, io)).await,
@@ -220,11 +225,17 @@ async fn start_tls(
     tls: &Tls,
     handle: &Handle,
     stream: TcpStream,
-    socket: SocketAddr,
+    connection: &Connection,
     permit: Permit,
 ) -> Started {
-    let shaken = tls.accept(stream, socket, &worker.snapshots);
-    let shaken = handle.unless_closed(shaken).await?.ok()?;
+    let shaken = tls.accept(stream, connection.socket, &worker.snapshots);
+    let shaken = handle.unless_closed(shaken).await?.inspect_err(|error| {
+        // Whoever goes away in between was asked for nothing that failed: health checks do so all day.
+        if error.kind() != io::ErrorKind::UnexpectedEof && error.kind() != io::ErrorKind::ConnectionReset {
+            exchange::refuse(worker, connection, "TLS", Reason::HandshakeFailed);
+        }
+    });
+    let shaken = shaken.ok()?;
     handle.presented(shaken.tls.listener.clone(), shaken.digest);
     handle.pulse.enter(Phase::Idle);
     let Worker { connections, settings, snapshots, .. } = worker;

@@ -8,37 +8,53 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
-    time::{Instant, SystemTime},
+    thread::JoinHandle,
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::Serialize;
 
 /// Lines that may wait for the writer.
 const WAITING: usize = 4096;
+/// How long the last lines may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Where workers put their lines. Cheap to clone.
 #[derive(Clone)]
 pub struct AccessLog {
+    /// An empty one wakes the writer and is not written.
     lines: SyncSender<Vec<u8>>,
+    reopen: Arc<AtomicBool>,
     dropped: Arc<AtomicU64>,
 }
 
+/// The thread that writes. It ends with the last clone of its [`AccessLog`].
+pub struct Writer(JoinHandle<()>);
+
 impl AccessLog {
-    /// Opens `path` for appending (`-`: standard output) and starts the writer, which ends with the last clone.
+    /// Opens `path` for appending (`-`: standard output) and starts the writer.
     ///
     /// # Errors
     /// The file cannot be opened, or no thread can be started.
-    pub fn open(path: &str) -> io::Result<AccessLog> {
-        let out: Box<dyn Write + Send> = match path {
-            "-" => Box::new(io::stdout()),
-            path => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
-        };
+    pub fn open(path: &str) -> io::Result<(AccessLog, Writer)> {
+        let told = |error: io::Error| io::Error::new(error.kind(), format!("the access log {path}: {error}"));
+        let out = open(path).map_err(told)?;
         let (lines, waiting) = sync_channel(WAITING);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write(&waiting, BufWriter::new(out)))?;
-        Ok(AccessLog { lines, dropped: Arc::default() })
+        let log = AccessLog { lines, reopen: Arc::default(), dropped: Arc::default() };
+        let (path, reopen) = (path.to_owned(), log.reopen.clone());
+        let run = move || Sink { path, out, reopen, failing: false }.run(&waiting);
+        let thread = std::thread::Builder::new().name("access-log".into()).spawn(run)?;
+        Ok((log, Writer(thread)))
+    }
+
+    /// Has the file opened anew, by its name: it was renamed to be kept. Does not wait for it.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Relaxed);
+        // Where there is no room the writer is busy, and sees it at its next turn.
+        let _ = self.lines.try_send(Vec::new());
     }
 
     /// Lines that were lost because the writer could not keep up.
@@ -55,18 +71,62 @@ impl AccessLog {
     }
 }
 
-/// Flushes whenever nothing more waits, so that a line is seen at once.
-fn write(lines: &Receiver<Vec<u8>>, mut out: BufWriter<Box<dyn Write + Send>>) {
-    let mut failing = false;
-    while let Ok(first) = lines.recv() {
-        let batch = std::iter::once(first).chain(std::iter::from_fn(|| lines.try_recv().ok()));
-        let result = batch.take(WAITING).try_for_each(|line| out.write_all(&line)).and_then(|()| out.flush());
-        if let Err(error) = &result
-            && !failing
-        {
-            tracing::error!(%error, "access log cannot be written");
+impl Writer {
+    /// Waits until all is written; not for ever, since a disk may hang. `log` is the last clone.
+    pub fn finish(self, log: AccessLog) {
+        drop(log);
+        let start = Instant::now();
+        while !self.0.is_finished() && start.elapsed() < LAST_LINES {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        failing = result.is_err();
+    }
+}
+
+type Out = BufWriter<Box<dyn Write + Send>>;
+
+fn open(path: &str) -> io::Result<Out> {
+    Ok(BufWriter::new(match path {
+        "-" => Box::new(io::stdout()),
+        path => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+    }))
+}
+
+/// What the writer's thread has.
+struct Sink {
+    path: String,
+    out: Out,
+    reopen: Arc<AtomicBool>,
+    failing: bool,
+}
+
+impl Sink {
+    /// Flushes whenever nothing more waits, so that a line is seen at once.
+    fn run(mut self, lines: &Receiver<Vec<u8>>) {
+        while let Ok(first) = lines.recv() {
+            if self.reopen.swap(false, Relaxed) {
+                self.open_anew();
+            }
+            let batch = std::iter::once(first).chain(std::iter::from_fn(|| lines.try_recv().ok())).take(WAITING);
+            let result = self.write(batch);
+            if let Err(error) = &result
+                && !self.failing
+            {
+                tracing::error!(path = %self.path, %error, "access log cannot be written");
+            }
+            self.failing = result.is_err();
+        }
+    }
+
+    fn write(&mut self, mut lines: impl Iterator<Item = Vec<u8>>) -> io::Result<()> {
+        lines.try_for_each(|line| self.out.write_all(&line))?;
+        self.out.flush()
+    }
+
+    fn open_anew(&mut self) {
+        match open(&self.path) {
+            Ok(out) => self.out = out,
+            Err(error) => tracing::error!(path = %self.path, %error, "access log cannot be opened anew"),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     body::{Body, Download},
     exchange::Exchange,
     field::{self, Present},
+    forward::Timer,
     outcome::Reason,
     upstream::Lease,
 };
@@ -44,6 +45,7 @@ pub async fn receive(
     answer: Response<Incoming>,
     method: &Method,
     lease: Lease,
+    timer: Option<Timer>,
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Body>, Reason> {
     let (mut parts, incoming) = answer.into_parts();
@@ -61,7 +63,7 @@ pub async fn receive(
     if backend_version == Version::HTTP_2 && exchange.version != Version::HTTP_2 {
         announce_grpc_trailers(&mut parts.headers);
     }
-    let mut download = Download::new(incoming, backend_version, lease, exchange.clone());
+    let mut download = Download::new(incoming, backend_version, lease, timer, exchange.clone());
     if !bodiless {
         download.look().await?;
     }

@@ -12,11 +12,15 @@ use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{clock::Side, exchange::Exchange, field, outcome::Reason, upstream::Lease};
+use super::{clock::Side, exchange::Exchange, field, forward::Timer, outcome::Reason, upstream::Lease};
 
 /// What a client gets after the head. An error cuts the message visibly: the connection is closed, or the stream reset.
 pub struct Body(Kind);
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every body is a backend's, and a box would cost each an allocation"
+)]
 enum Kind {
     Backend(Download),
     /// Nothing is sent, but the head says how long it would be (304).
@@ -95,13 +99,31 @@ pub(super) struct Download {
     /// Read ahead, to see a broken beginning before the head is sent.
     first: Option<Frame<Bytes>>,
     ended: bool,
+    is_cut_off: bool,
     lease: Option<Lease>,
+    /// The timeout of the rule, which covers the whole answer.
+    timer: Option<Timer>,
     exchange: Rc<Exchange>,
 }
 
 impl Download {
-    pub fn new(incoming: Incoming, version: Version, lease: Lease, exchange: Rc<Exchange>) -> Download {
-        Download { incoming, version, first: None, ended: false, lease: Some(lease), exchange }
+    pub fn new(
+        incoming: Incoming,
+        version: Version,
+        lease: Lease,
+        timer: Option<Timer>,
+        exchange: Rc<Exchange>,
+    ) -> Download {
+        Download {
+            incoming,
+            version,
+            first: None,
+            ended: false,
+            is_cut_off: false,
+            lease: Some(lease),
+            timer,
+            exchange,
+        }
     }
 
     /// Looks at what has arrived of the body without waiting for more.
@@ -140,9 +162,17 @@ impl Download {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self.is_cut_off {
+            return Poll::Ready(Some(Err(Cut)));
+        }
         if self.ended {
             self.release();
             return Poll::Ready(None);
+        }
+        if let Some(timer) = &mut self.timer
+            && let Poll::Ready(reason) = timer.poll(cx)
+        {
+            return self.cut(reason, cx);
         }
         let frame = match self.first.take() {
             Some(frame) => Some(Ok(frame)),
@@ -150,7 +180,7 @@ impl Download {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     ready!(self.poll_stalled(cx));
-                    return Poll::Ready(Some(Err(self.cut(Reason::BackendStalled))));
+                    return self.cut(Reason::BackendStalled, cx);
                 }
             },
         };
@@ -158,7 +188,7 @@ impl Download {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     if !field::is_within(trailers, &self.exchange.worker.settings) {
-                        return Poll::Ready(Some(Err(self.cut(Reason::AnswerCut))));
+                        return self.cut(Reason::AnswerCut, cx);
                     }
                     field::clean_trailers(trailers);
                 }
@@ -172,8 +202,8 @@ impl Download {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => Poll::Ready(Some(Err(self.cut(Reason::AnswerCut)))),
-            None if self.is_cut() => Poll::Ready(Some(Err(self.cut(Reason::AnswerCut)))),
+            Some(Err(_)) => self.cut(Reason::AnswerCut, cx),
+            None if self.is_cut() => self.cut(Reason::AnswerCut, cx),
             None => {
                 self.ended = true;
                 self.release();
@@ -196,10 +226,13 @@ impl Download {
         Poll::Pending
     }
 
-    fn cut(&mut self, reason: Reason) -> Cut {
+    /// The error comes at the next poll: hyper sends what it was given before only when it has to wait for more.
+    fn cut<T>(&mut self, reason: Reason, cx: &Context<'_>) -> Poll<T> {
         self.exchange.fail(reason);
         self.lease = None;
-        Cut
+        self.is_cut_off = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The answer is whole: the connection may serve another request.

@@ -34,6 +34,11 @@ pub fn choose<'s>(
     found.ok_or(Reason::NoRoute)
 }
 
+/// The listener of a request that has been given its rule.
+pub fn listener<'s>(snapshot: &'s Snapshot, connection: &Connection, host: &str) -> Option<&'s Listener> {
+    snapshot.sockets.get(&connection.socket)?.listeners.find(host).next().map(|listener| &**listener)
+}
+
 fn find<'s>(listener: &'s Listener, host: &str, head: &Head, path: &str) -> Option<Matched<'s>> {
     let query = Uri::query(&head.uri);
     listener.hosts.find(host).find_map(|host| host.find(path, query, &head.method, &head.headers))

@@ -19,6 +19,7 @@ use super::{
     Settings,
     pulse::{Clock, Farewell, Phase, Pulse},
     stream::Streams,
+    tunnel::Tunnels,
 };
 use crate::snapshot::Snapshot;
 
@@ -54,6 +55,7 @@ pub struct Handle {
     pub streams: Streams,
     /// The listener whose certificate was presented, and its digest.
     tls: OnceCell<(Arc<str>, u64)>,
+    tunnels: Rc<Tunnels>,
     leaving: Cell<Option<Leaving>>,
     closed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -84,7 +86,7 @@ impl Connections {
 
     /// Enters a connection that was accepted on `socket`. It stays entered until [`Connections::remove`], or until its
     /// `Io` is dropped.
-    pub fn add(&self, socket: SocketAddr, pulse: Arc<Pulse>, max_waiting: usize) -> Rc<Handle> {
+    pub fn add(&self, socket: SocketAddr, pulse: Arc<Pulse>, max_waiting: usize, tunnels: Rc<Tunnels>) -> Rc<Handle> {
         let id = self.next.get();
         self.next.set(id + 1);
         let handle = Rc::new(Handle {
@@ -93,6 +95,7 @@ impl Connections {
             pulse,
             streams: Streams::new(max_waiting),
             tls: OnceCell::new(),
+            tunnels,
             leaving: Cell::new(self.all_leaving.get()),
             closed: Cell::new(false),
             waker: RefCell::new(None),
@@ -133,7 +136,7 @@ impl Connections {
 
     /// Asks those to leave whose listener has gone from `snapshot` or has changed its TLS.
     pub fn leave_changed(&self, snapshot: &Snapshot, timeout: Duration) {
-        self.leave(timeout, false, |handle| handle.changed(snapshot));
+        self.live.borrow().values().for_each(|handle| self.check(handle, snapshot, timeout));
     }
 
     /// The same for one connection, whose handshake may have begun before `snapshot` came.
@@ -141,6 +144,14 @@ impl Connections {
         if handle.changed(snapshot) {
             handle.leave(self.leaving(timeout, false));
         }
+        self.check_tunnels(&handle.tunnels, handle.socket, snapshot, timeout);
+    }
+
+    /// The same for the upgraded streams of a connection, which need not leave with it nor it with them.
+    pub fn check_tunnels(&self, tunnels: &Tunnels, socket: SocketAddr, snapshot: &Snapshot, timeout: Duration) {
+        let socket = snapshot.sockets.get(&socket);
+        let has = |key: &str| socket.is_some_and(|socket| socket.listeners.iter().any(|one| *one.key == *key));
+        tunnels.leave(self.leaving(timeout, false).by, |listener| !has(listener));
     }
 
     fn leave(&self, timeout: Duration, idle_too: bool, which: impl Fn(&Handle) -> bool) -> Leaving {
@@ -255,6 +266,7 @@ impl Handle {
             Phase::Upgraded if self.pulse.websocket() => self.say(Farewell::GoingAway),
             Phase::Upgraded => self.say(Farewell::Silent),
             Phase::Lingering => {}
+            Phase::Streams if self.tunnels.part_all() => {}
             _ => self.close(),
         }
     }
@@ -291,9 +303,12 @@ impl Handle {
             Phase::Idle if outlived(allowances.idle) || (self.is_to_go_when_idle() && outlived(0)) => self.dismiss(),
             Phase::Head if outlived(allowances.head) => self.say(Farewell::RequestTimeout),
             Phase::Message => self.keep_message_deadlines(allowances),
-            Phase::Streams => self.streams.end_stalled(now, allowances.stall),
+            Phase::Streams => {
+                self.streams.end_stalled(now, allowances.stall);
+                self.tunnels.part_due(now);
+            }
             Phase::Leaving if outlived(allowances.head) => self.close(),
-            Phase::Upgraded if outlived(allowances.upgrade) => self.end(),
+            Phase::Upgraded if outlived(allowances.upgrade) || self.tunnels.any_due(now) => self.end(),
             _ => {}
         }
         let headers_late = self.streams.spoken() && pulse.part_elapsed() > allowances.head;

@@ -18,9 +18,9 @@ use super::{
     outcome::Reason,
 };
 
-/// Counts and logs a request that was refused before its head could be read.
+/// Counts and logs a request that was refused before its head could be read, or a handshake.
 pub fn refuse(worker: &Worker, connection: &Connection, protocol: &'static str, reason: Reason) {
-    let status = reason.status().as_u16();
+    let status = if reason == Reason::HandshakeFailed { 0 } else { reason.status().as_u16() };
     worker.counters.ended(reason, status);
     let Some(log) = &worker.access_log else { return };
     log.put(&Line {

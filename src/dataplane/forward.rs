@@ -137,8 +137,48 @@ impl Uploads {
     }
 }
 
-/// An answered attempt: the answer's head, and the connection that its body comes over.
-pub type Answered = (Response<Incoming>, Lease);
+/// An answered attempt: the answer's head, and what its body comes over and under.
+pub struct Answered {
+    pub response: Response<Incoming>,
+    pub lease: Lease,
+    /// The deadline that the body is under as well, where the rule has one.
+    pub timer: Option<Timer>,
+}
+
+/// A timeout of a rule: for the request, or for one attempt.
+pub struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    reason: Reason,
+}
+
+impl Timer {
+    /// Most rules have no timeout: it costs an allocation only where there is one.
+    fn new(limit: Option<Duration>, reason: Reason) -> Option<Timer> {
+        let limit = limit.filter(|limit| !limit.is_zero())?;
+        Some(Timer { sleep: Box::pin(tokio::time::sleep(limit)), reason })
+    }
+
+    /// Ready with the reason when the time is over.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        self.sleep.as_mut().poll(cx).map(|()| self.reason)
+    }
+
+    fn earlier(one: Option<Timer>, other: Option<Timer>) -> Option<Timer> {
+        one.into_iter().chain(other).min_by_key(|timer| timer.sleep.deadline())
+    }
+}
+
+/// Polls `future` until the timer ends. Where it stands: moving it into another future would double its size.
+fn poll_within<F: Future>(
+    future: Pin<&mut F>,
+    timer: &mut Option<Timer>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, Reason>> {
+    match future.poll(cx) {
+        Poll::Pending => timer.as_mut().map_or(Poll::Pending, |timer| timer.poll(cx).map(Err)),
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+    }
+}
 
 /// An attempt without an answer.
 struct Failure {
@@ -168,18 +208,15 @@ pub struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// The answer, within the request timeout of the rule.
+    /// The answer's head, within the request timeout of the rule.
     ///
     /// # Errors
     /// Why there is none; nothing was sent to the client.
     pub async fn run(&self, head: Box<Head>, source: Option<Source>) -> Result<Answered, Reason> {
         let mut attempts = pin!(self.attempts(head, source));
-        let mut timer = timer(self.rule.request_timeout);
-        poll_fn(|cx| match attempts.as_mut().poll(cx) {
-            Poll::Pending => poll_timer(&mut timer, cx).map(|()| Err(Reason::RequestTimeout)),
-            ready => ready,
-        })
-        .await
+        let mut timer = Timer::new(self.rule.request_timeout, Reason::RequestTimeout);
+        let answered = poll_fn(|cx| poll_within(attempts.as_mut(), &mut timer, cx)).await.flatten()?;
+        Ok(Answered { timer: Timer::earlier(answered.timer, timer), ..answered })
     }
 
     async fn attempts(&self, mut head: Box<Head>, source: Option<Source>) -> Result<Answered, Reason> {
@@ -221,25 +258,23 @@ impl Forward<'_> {
 
     /// An answer that is not the last: its connection is kept where nothing is left to read.
     fn discard(&self, result: Result<Answered, Failure>) {
-        if let Ok((response, lease)) = result
+        if let Ok(Answered { response, lease, .. }) = result
             && response.body().is_end_stream()
         {
             lease.give_back(&self.exchange.worker);
         }
     }
 
-    /// One attempt, within the backend request timeout of the rule.
+    /// One attempt, up to the answer's head, within the backend request timeout of the rule.
     async fn attempt(&self, head: Box<Head>, upload: Upload) -> Result<Answered, Failure> {
         let mut once = pin!(self.once(head, upload));
-        let mut timer = timer(self.rule.backend_timeout);
-        poll_fn(|cx| match once.as_mut().poll(cx) {
-            Poll::Pending => poll_timer(&mut timer, cx).map(|()| Err(Failure::fresh(Reason::BackendTimeout))),
-            ready => ready,
-        })
-        .await
+        let mut timer = Timer::new(self.rule.backend_timeout, Reason::BackendTimeout);
+        let answered = poll_fn(|cx| poll_within(once.as_mut(), &mut timer, cx)).await;
+        let (response, lease) = answered.map_err(Failure::fresh).flatten()?;
+        Ok(Answered { response, lease, timer })
     }
 
-    async fn once(&self, head: Box<Head>, upload: Upload) -> Result<Answered, Failure> {
+    async fn once(&self, head: Box<Head>, upload: Upload) -> Result<(Response<Incoming>, Lease), Failure> {
         let mut request = head.into_request(self.backend.protocol, upload);
         if let Some(gate) = self.exchange.gate.borrow().clone() {
             // Other informational answers end here: hyper's server has no way to send them on.
@@ -297,7 +332,7 @@ impl Forward<'_> {
 /// been used before; everything else only as the retry policy says.
 fn next(result: &Result<Answered, Failure>, left: Option<&Retry>, idempotent: bool, free: u32) -> Next {
     let wanted = match result {
-        Ok((response, _)) => left.is_some_and(|retry| retry.codes.contains(&response.status().as_u16())),
+        Ok(Answered { response, .. }) => left.is_some_and(|retry| retry.codes.contains(&response.status().as_u16())),
         Err(Failure { reason, reused }) => {
             let stale = *reason == Reason::BackendClosed && *reused && idempotent;
             if free > 0 && (stale || *reason == Reason::Unprocessed) {
@@ -331,13 +366,4 @@ fn poll_answer(
     }
     exchange.watch.wait(Side::Answer, cx.waker());
     Poll::Pending
-}
-
-/// Most rules have no timeout: it costs an allocation only where there is one.
-fn timer(limit: Option<Duration>) -> Option<Pin<Box<Sleep>>> {
-    limit.filter(|limit| !limit.is_zero()).map(|limit| Box::pin(tokio::time::sleep(limit)))
-}
-
-fn poll_timer(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
-    timer.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(cx))
 }

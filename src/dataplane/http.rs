@@ -9,11 +9,11 @@ use hyper::body::Incoming;
 use super::{
     Connection, Worker, answer,
     body::Body,
-    choose::choose,
+    choose::{self, choose},
     exchange::Exchange,
     field::{self, Present},
     filter::{self, Effects, Place},
-    forward::{Forward, Head},
+    forward::{Answered, Forward, Head},
     gate::{self, Gate},
     head::{self, Authority},
     mirror,
@@ -109,7 +109,7 @@ fn enter(exchange: &Exchange, mut request: Request<Incoming>, present: Present) 
 }
 
 async fn route(exchange: &Rc<Exchange>, snapshot: &Snapshot, entered: Entered) -> Result<Response<Body>, Reason> {
-    let Entered { authority, mut head, rest } = entered;
+    let Entered { authority, mut head, mut rest } = entered;
     if ends_here(&mut head)? {
         exchange.decide(Reason::Answered, StatusCode::OK.as_u16());
         return Ok(answer::bare(StatusCode::OK));
@@ -120,6 +120,10 @@ async fn route(exchange: &Rc<Exchange>, snapshot: &Snapshot, entered: Entered) -
         entry.route = Some(matched.rule.route.clone());
         entry.rule = matched.rule.index;
     });
+    if let (Some(wanted), Some(listener)) = (&mut rest.wanted, choose::listener(snapshot, connection, authority.name()))
+    {
+        wanted.listener = listener.key.clone();
+    }
     let place = Place { prefix: matched.prefix, tls: connection.tls.is_some(), port: connection.socket.port() };
     follow(exchange, snapshot, matched.rule, &place, head, rest).await
 }
@@ -214,7 +218,7 @@ async fn forward(
     let extended = exchange.version == Version::HTTP_2 && rest.wanted.is_some();
     let source = head.has_body.then(|| Source::new(rest.incoming, exchange.clone(), tees));
     let method = head.method.clone();
-    let (response, lease) = Forward { exchange, rule, backend }.run(head, source).await?;
+    let Answered { response, lease, timer } = Forward { exchange, rule, backend }.run(head, source).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return upgrade::join(response, rest.wanted, exchange);
     }
@@ -223,7 +227,7 @@ async fn forward(
         return Err(Reason::UpgradeNotAgreed);
     }
     exchange.decide(Reason::ClientGone, response.status().as_u16());
-    answer::receive(response, &method, lease, exchange).await
+    answer::receive(response, &method, lease, timer, exchange).await
 }
 
 /// Holds the body back for a client and a backend that can speak of it: hyper sends the client its 100 when the body is

@@ -47,12 +47,13 @@ pub mod socket;
 mod stream;
 pub mod tls;
 mod transport;
+mod tunnel;
 mod upgrade;
 mod upload;
 mod upstream;
 pub mod worker;
 
-pub use access_log::AccessLog;
+pub use access_log::{AccessLog, Writer as AccessLogWriter};
 pub use body::Body;
 pub use counter::Counters;
 pub use setting::Settings;
@@ -61,6 +62,7 @@ use crate::snapshot::cell::SnapshotReader;
 use balance::Balance;
 use clock::Clock;
 use drain::Connections;
+use tunnel::Tunnels;
 use upstream::Upstreams;
 
 /// What one worker thread owns. Passed as `Rc` to every connection and request; never leaves its thread.
@@ -136,12 +138,13 @@ pub struct Connection {
     pub socket: SocketAddr,
     /// For TLS connections.
     pub tls: Option<ConnectionTls>,
+    tunnels: Rc<Tunnels>,
     client: OnceCell<field::Client>,
 }
 
 impl Connection {
     pub fn new(peer: SocketAddr, local: SocketAddr, socket: SocketAddr, tls: Option<ConnectionTls>) -> Connection {
-        Connection { peer, local, socket, tls, client: OnceCell::new() }
+        Connection { peer, local, socket, tls, tunnels: Rc::default(), client: OnceCell::new() }
     }
 }
 

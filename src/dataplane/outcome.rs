@@ -79,6 +79,8 @@ reasons! {
     CodingNotServed: Client, NOT_IMPLEMENTED, "coding-not-served", "only the chunked transfer coding is served";
     ConnectFailed: Backend, BAD_GATEWAY, "connect-failed", "no endpoint of the backend could be reached";
     ConnectTimeout: Backend, GATEWAY_TIMEOUT, "connect-timeout", "no endpoint of the backend could be reached in time";
+    /// No TLS connection came about, so there is no answer either.
+    HandshakeFailed: Client, BAD_REQUEST, "handshake-failed", "";
     HeadTimeout: Client, REQUEST_TIMEOUT, "head-timeout", "the request's head did not arrive in time";
     HeadTooLarge: Client, REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "the request's head has too many or too long fields";
     /// A backendRef that does not resolve.

@@ -1,34 +1,26 @@
 //! Upgrades: those that the client asked for and the backend agreed to, WebSocket above all (RFC 9110, 7.8; RFC 8441).
 
-use std::{
-    io,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-};
+use std::{rc::Rc, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::{
-    body::Incoming,
-    ext::Protocol,
-    upgrade::{OnUpgrade, Upgraded},
-};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper::{body::Incoming, ext::Protocol, upgrade::OnUpgrade};
 
 use super::{
+    Worker,
     body::Body,
-    clock::Side,
     exchange::Exchange,
     field::{self, Present},
     outcome::Reason,
+    tunnel::{self, Tunnel},
 };
 
 /// What a client asked to change to.
 pub struct Wanted {
     /// The value of `Upgrade`, without protocols that never reach a backend.
     pub protocols: HeaderValue,
+    /// Key of the listener that the request came over, once it is known.
+    pub listener: Arc<str>,
     client: OnUpgrade,
 }
 
@@ -40,7 +32,7 @@ pub fn wanted(request: &mut Request<Incoming>, has_body: bool, present: Present)
         Version::HTTP_11 if present.has(Present::UPGRADE) && !has_body => protocols(request),
         _ => None,
     }?;
-    Some(Wanted { protocols, client: hyper::upgrade::on(request) })
+    Some(Wanted { protocols, listener: Arc::default(), client: hyper::upgrade::on(request) })
 }
 
 fn from_extended_connect(request: &mut Request<Incoming>) -> Option<HeaderValue> {
@@ -90,7 +82,13 @@ pub fn join(
         parts.headers.insert(header::UPGRADE, agreed);
     }
     exchange.decide(Reason::ClientGone, parts.status.as_u16());
-    tokio::task::spawn_local(tunnel(exchange.clone(), wanted.client, backend));
+    let tunnel = Tunnel::new(wanted.listener);
+    exchange.connection.tunnels.enter(tunnel.clone());
+    // Its listener may have gone while the backend was asked.
+    let Worker { connections, settings, snapshots, .. } = &*exchange.worker;
+    let (tunnels, socket) = (&exchange.connection.tunnels, exchange.connection.socket);
+    connections.check_tunnels(tunnels, socket, &snapshots.pin(), settings.listener_drain_timeout);
+    tokio::task::spawn_local(tunnel::run(exchange.clone(), wanted.client, backend, tunnel));
     Ok(Response::from_parts(parts, Body::empty()))
 }
 
@@ -103,56 +101,4 @@ fn agreed(answer: &Response<Incoming>, asked: &HeaderValue) -> Option<HeaderValu
     let known = asked.split(", ").any(|token| token.eq_ignore_ascii_case(protocol));
     let agreed = known && field::has_token(headers, header::CONNECTION, "upgrade");
     agreed.then(|| headers.get(header::UPGRADE).cloned()).flatten()
-}
-
-/// Carries bytes both ways until both sides are done, or nothing has moved for the upgrade idle timeout.
-async fn tunnel(exchange: Rc<Exchange>, client: OnUpgrade, backend: OnUpgrade) {
-    let (Ok(client), Ok(backend)) = (client.await, backend.await) else { return };
-    exchange.watch.limit(exchange.worker.settings.upgrade_idle_timeout);
-    let watched = |io, side, sends| Watched { io: TokioIo::new(io), exchange: exchange.clone(), side, sends };
-    let mut client = watched(client, Side::Upload, false);
-    let mut backend = watched(backend, Side::Answer, true);
-    if tokio::io::copy_bidirectional(&mut client, &mut backend).await.is_ok() {
-        exchange.answered();
-    }
-}
-
-/// One side of a tunnel: what is read from it counts as movement.
-struct Watched {
-    io: TokioIo<Upgraded>,
-    exchange: Rc<Exchange>,
-    side: Side,
-    /// It is the backend's: what is read goes to the client.
-    sends: bool,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(cx, buf) {
-            let count = if self.sends { &self.exchange.sent } else { &self.exchange.received };
-            count.set(count.get() + (buf.filled().len() - before) as u64);
-            self.exchange.watch.touch();
-            return Poll::Ready(read);
-        }
-        if self.exchange.watch.is_expired() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        self.exchange.watch.wait(self.side, cx.waker());
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }

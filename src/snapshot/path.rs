@@ -28,6 +28,20 @@ pub fn canonical(path: &str, keep_slashes: bool) -> Result<Cow<'_, str>, PathErr
     resolve(&unescape(path)?, keep_slashes).map(Cow::Owned)
 }
 
+/// A path as it may be sent: what has no place in one is escaped, and nothing else is touched.
+pub fn escaped(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'\\' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#' | 0..=b' ' | 0x7f.. => {
+                escape_into(&mut out, byte);
+            }
+            byte => out.push(byte as char),
+        }
+    }
+    out
+}
+
 /// The other paths that a backend may read in a canonical `path`: with `%2F` and `%5C` decoded, with `;parameters` left
 /// out, with both. Empty for nearly every path.
 pub fn readings(path: &str) -> Vec<Result<String, PathError>> {
@@ -147,6 +161,13 @@ fn without_parameters(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_not_be_sent_is_escaped() {
+        for (path, want) in [("/a b", "/a%20b"), ("/\u{fc}", "/%C3%BC"), ("/%20?#", "/%20?%23"), ("/a;b=c", "/a;b=c")] {
+            assert_eq!(escaped(path), want);
+        }
+    }
 
     #[test]
     fn canonical_forms() {

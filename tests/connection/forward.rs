@@ -80,6 +80,13 @@ fn plan(address: SocketAddr) -> Plan {
     plan
 }
 
+/// The same, by another listener.
+fn plan_of_another_listener(address: SocketAddr) -> Plan {
+    let mut plan = plan(address);
+    plan.sockets.values_mut().for_each(|socket| socket.listeners[0].key = "test/gateway/other".to_owned());
+    plan
+}
+
 fn start(settings: Settings) -> (Gateway, SocketAddr) {
     let mut gateway = Gateway::start(settings);
     let address = free_address();
@@ -106,6 +113,38 @@ fn read_message(stream: &mut TcpStream) -> [u8; 3] {
     let mut frame = [0; 3];
     stream.read_exact(&mut frame).expect("in time");
     frame
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+/// `GET` and `http` from the static table, `:authority: a` literal.
+const GET_OVER_HTTP2: &[u8] = &[0x82, 0x86, 0x01, 0x01, b'a'];
+
+fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
+    assert!(name.len() < 127 && value.len() < 127);
+    [&[0x00, name.len() as u8], name, &[value.len() as u8], value].concat()
+}
+
+/// Stream 1 of a connection (RFC 8441).
+fn websocket_over_http2(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    let head = [
+        &literal(b":method", b"CONNECT"),
+        &literal(b":protocol", b"websocket"),
+        &[0x86, 0x01, 0x01, b'a'][..],
+        &literal(b":path", b"/websocket"),
+        &literal(b"sec-websocket-version", b"13"),
+    ];
+    let parts =
+        [PREFACE, &frame(4, 0, 0, &[]), &frame(HEADERS, 4, 1, &head.concat()), &frame(DATA, 0, 1, &[0x82, 1, 7])];
+    stream.write_all(&parts.concat()).expect("sent");
+    assert_eq!(await_frame(&mut stream, HEADERS).expect("an answer").payload[0], 0x88, ":status 200 is entry 8");
+    assert_eq!(await_frame(&mut stream, DATA).expect("an echo").payload, [0x82, 1, 7]);
+    stream
+}
+
+fn read_until_stream(stream: &mut TcpStream, wanted: u32) -> crate::http2::Frame {
+    std::iter::from_fn(|| read_frame(stream)).find(|frame| frame.stream == wanted).expect("a frame")
 }
 
 #[test]
@@ -151,6 +190,45 @@ fn websockets_outlive_a_reload_but_not_their_listener() {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("an orderly end");
     assert_eq!(rest, CLOSE_1001);
+}
+
+#[test]
+fn a_websocket_does_not_outlive_its_listener_on_a_socket_that_stays() {
+    let (mut gateway, address) =
+        start(Settings { listener_drain_timeout: Duration::from_millis(400), ..Settings::default() });
+    let (mut stream, mut shared) = (websocket(address), websocket_over_http2(address));
+    let mut kept = connect(address);
+    all_bound(&gateway.publish(plan_of_another_listener(address)));
+    // It came after the change, and stays.
+    let mut other = websocket(address);
+    stream.write_all(&[0x82, 1, 9]).expect("sent");
+    assert_eq!(read_message(&mut stream), [0x82, 1, 9], "not at once");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).expect("an orderly end");
+    assert_eq!(rest, CLOSE_1001);
+    assert_eq!(await_frame(&mut shared, DATA).expect("a last word").payload, CLOSE_1001);
+    // Its connection goes on: another request is answered.
+    shared.write_all(&frame(HEADERS, 5, 3, &[GET_OVER_HTTP2, &literal(b":path", b"/slow")].concat())).expect("sent");
+    assert_eq!(read_until_stream(&mut shared, 3).payload[0], 0x88, ":status 200 is entry 8");
+    kept.write_all(&get("/slow")).expect("sent");
+    assert_eq!(status(&read_answer(&mut kept)), 200);
+    other.write_all(&[0x82, 1, 9]).expect("sent");
+    assert_eq!(read_message(&mut other), [0x82, 1, 9]);
+}
+
+#[test]
+fn websockets_over_http2_end_with_1001_too() {
+    let (gateway, address) = start(Settings::default());
+    let mut stream = websocket_over_http2(address);
+    let drained = thread::spawn(move || gateway.plane.drain(Duration::from_millis(200)));
+    assert_eq!(await_frame(&mut stream, DATA).expect("a last word").payload, CLOSE_1001);
+    drop(stream);
+    drained.join().expect("drained");
+
+    let (_gateway, address) =
+        start(Settings { upgrade_idle_timeout: Duration::from_millis(300), ..Settings::default() });
+    let mut idle = websocket_over_http2(address);
+    assert_eq!(await_frame(&mut idle, DATA).expect("a last word").payload, CLOSE_1001);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use gapi::{
-    dataplane::Settings,
+    dataplane::{Settings, outcome::Reason},
     plan::{CertificatePlan, ListenerPlan, Plan, SocketPlan},
 };
 use rustls::{
@@ -219,4 +219,21 @@ fn a_listener_whose_certificate_changes_tells_its_connections() {
     of_a.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
     assert!(read_to_end(&mut of_a).contains("connection: close"));
     assert_eq!((answer(&mut of_b, "b.test"), answer(&mut of_b, "b.test")), (404, 404));
+}
+
+#[test]
+fn handshakes_that_fail_are_counted() {
+    let one = ecdsa(&["a.test"]);
+    let address = free_address();
+    let mut gateway = Gateway::start(Settings::default());
+    all_bound(&gateway.publish(secure(address, vec![listener("a", Some("a.test"), &[&one])])));
+    let trusting = Arc::new(client(&[&one], &[]));
+    let failed = || -> u64 { gateway.plane.counters().map(|counters| counters.reason(Reason::HandshakeFailed)).sum() };
+    shake(address, "a.test", &trusting).expect("it is served");
+    // A health check that only connects.
+    drop(connect(address));
+    shake(address, "b.test", &trusting).expect_err("nobody has it");
+    wait_until("one is counted", || failed() == 1);
+    exchange(address, b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    wait_until("what is not TLS too", || failed() == 2);
 }

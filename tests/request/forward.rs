@@ -104,6 +104,32 @@ fn a_stale_connection_is_noticed_only_where_sending_again_is_safe() {
     assert_eq!(seen.all().len(), 2);
 }
 
+/// A timeout covers the answer to its end (HTTPRouteTimeouts), which may be long under way when it strikes.
+#[test]
+fn timeouts_of_answers_under_way() {
+    let trickling = || {
+        backend(|mut client, _| {
+            client.until("\r\n\r\n");
+            client.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
+            for _ in 0..100 {
+                client.send("x");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
+    };
+    let short = Some(Duration::from_millis(200));
+    for (request, backend, reason) in [(short, None, Reason::RequestTimeout), (None, short, Reason::BackendTimeout)] {
+        let gateway = Config::to(trickling())
+            .edit(|rule| (rule.request_timeout, rule.backend_timeout) = (request, backend))
+            .start();
+        let start = Instant::now();
+        let answer = gateway.get("/");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with('x'), "{answer}");
+        assert!(start.elapsed() < Duration::from_millis(1200), "{:?}", start.elapsed());
+        assert_eq!(gateway.ended(reason), 1);
+    }
+}
+
 #[test]
 fn timeouts() {
     let slow = || {
