@@ -6,7 +6,7 @@
 //! (the manifests of the pass before). Any other file fails.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -94,7 +94,7 @@ fn pass(text: &[u8], setting: &Setting, now: &str, last_good: &LastGood, before:
     let published = published(&plan, setting);
     let previous: BTreeMap<ObjectKey, Arc<Value>> =
         before.iter().map(|document| (document.key.clone(), Arc::new(document.value.clone()))).collect();
-    let input = ReportInput { objects: &objects, previous: &previous, now };
+    let input = ReportInput { objects: &objects, previous: &previous, now, unchanged: &HashSet::new() };
     let documents = status::report(&graph, &published, &input);
     Outcome { plan, documents, findings, last_good: graph.last_good() }
 }

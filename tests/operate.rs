@@ -1,70 +1,160 @@
-//! What an operator does to a running daemon.
+//! Running as a service: what systemd is told, signals, the log, one daemon for one state.
 
 mod support;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
-    time::Duration,
+    os::unix::net::UnixDatagram,
+    thread::{self, sleep},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
-use support::{Backend, Client, Directory, Gapi, Reply, free_port, gapi::Start, loopback, manifest::simple, wait};
+use support::{
+    Backend, Client, Gapi, Reply, free_port,
+    gapi::{Start, run},
+    loopback,
+    manifest::{file, gateway, http, prefix, route, service, simple},
+    wait,
+};
 
-/// A daemon that writes an access log, and its path.
-fn logging(port: u16, backend: &Backend) -> (Gapi, PathBuf) {
-    let start = Start::new().file("all.yaml", simple(port, backend.address));
-    let log = start.root().join("access.log");
-    let path = log.to_str().expect("the path is ASCII").to_owned();
-    (start.flag("--access-log", &path).serve(), log)
+const SOON: Duration = Duration::from_secs(10);
+
+fn status(port: u16) -> Option<u16> {
+    Some(Client::connect(loopback(port)).ok()?.get("a.test", "/").ok()?.status())
 }
 
-fn ask(port: u16, target: &str) {
-    let mut client = Client::connect(loopback(port)).expect("it listens");
-    assert_eq!(client.get("a.test", target).expect("an answer").status(), 200);
-}
-
-fn says(log: &Path, target: &str) -> bool {
-    fs::read_to_string(log).unwrap_or_default().contains(&format!("\"target\":\"{target}\""))
-}
-
-/// As logrotate does it: renamed, then the daemon is told.
+/// READY once it serves, RELOADING and READY around a reload, a STATUS for people, STOPPING at the end.
 #[test]
-fn an_access_log_that_was_renamed_is_opened_anew() {
-    let backend = Backend::start(|_, _| Reply::ok("ok"));
+fn systemd_is_told() {
+    let backend = Backend::named("hello");
     let port = free_port();
-    let (gapi, log) = logging(port, &backend);
-    let old = |number: usize| log.with_extension(format!("log.{number}"));
-    let told: [&dyn Fn(); 2] = [&|| gapi.signal(Signal::HUP), &|| assert_eq!(gapi.reload().code, 0)];
-    for (number, tell) in told.into_iter().enumerate() {
-        let (before, after) = (format!("/before-{number}"), format!("/after-{number}"));
-        ask(port, &before);
-        wait("the line is written", Duration::from_secs(5), || says(&log, &before));
-        fs::rename(&log, old(number)).expect("the log is there");
-        tell();
-        wait("the log is there again", Duration::from_secs(5), || log.exists());
-        ask(port, &after);
-        wait("its line is written", Duration::from_secs(5), || says(&log, &after));
-        assert!(says(&old(number), &before) && !says(&old(number), &after));
+    let directory = support::Directory::new();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("the directory is writable");
+    socket.set_nonblocking(true).expect("the socket is ours");
+    let mut heard = String::new();
+    let mut hears = |words: &[&str]| {
+        let start = Instant::now();
+        while !words.iter().all(|word| heard.contains(word)) {
+            let mut buffer = [0; 4096];
+            match socket.recv(&mut buffer) {
+                Ok(length) => heard.push_str(&(String::from_utf8_lossy(&buffer[..length]).into_owned() + "\n")),
+                Err(_) => sleep(Duration::from_millis(5)),
+            }
+            assert!(start.elapsed() < SOON, "{words:?} is not in:\n{heard}");
+        }
+        std::mem::take(&mut heard)
+    };
+    let variable = format!("NOTIFY_SOCKET={}", path.display());
+    let start = Start::new().under(&["env", &variable]).file("all.yaml", simple(port, backend.address));
+    let gapi = start.spawn();
+    hears(&["READY=1", "STATUS="]);
+    assert_eq!(status(port), Some(200), "ready means that it serves");
+    gapi.put("more.yaml", file(&[route("more", "gate", &["more.test"], &[prefix("/", "backend")])]));
+    gapi.signal(Signal::HUP);
+    hears(&["STATUS="]);
+    let (ended, _) = gapi.end(Signal::TERM, SOON);
+    assert!(ended.success(), "{ended}");
+    hears(&["STOPPING=1"]);
+}
+
+/// SIGTERM lets requests end, and takes no more.
+#[test]
+fn terminated_with_a_request_in_flight() {
+    let slow = Backend::start(|_, _| {
+        sleep(Duration::from_millis(700));
+        Reply::ok("slow")
+    });
+    let port = free_port();
+    let gapi = Gapi::serve(&[("all.yaml", simple(port, slow.address))]);
+    let request = thread::spawn(move || {
+        let mut client = Client::connect(loopback(port)).ok()?;
+        Some(client.get("a.test", "/").ok()?.text())
+    });
+    wait("the request is on its way", SOON, || !slow.connections().is_empty());
+    gapi.signal(Signal::TERM);
+    wait("no more connections are taken", SOON, || Client::connect(loopback(port)).is_err());
+    assert_eq!(request.join().expect("the client does not panic").as_deref(), Some("slow"));
+    let start = Instant::now();
+    let mut gapi = gapi;
+    while gapi.is_running() {
+        assert!(start.elapsed() < SOON, "it does not end");
+        sleep(Duration::from_millis(10));
     }
 }
 
+/// A second daemon on the same state is refused, and says who has it.
 #[test]
-fn the_last_lines_are_written_before_the_end() {
-    let backend = Backend::start(|_, _| Reply::ok("ok"));
+fn a_second_daemon_on_the_same_state() {
+    let backend = Backend::named("hello");
     let port = free_port();
-    let (gapi, log) = logging(port, &backend);
-    (0..20).for_each(|number| ask(port, &format!("/{number}")));
-    let (status, _kept) = gapi.end(Signal::TERM, Duration::from_secs(10));
-    assert_eq!(status.code(), Some(0));
-    assert!((0..20).all(|number| says(&log, &format!("/{number}"))));
+    let gapi = Gapi::serve(&[("all.yaml", simple(port, backend.address))]);
+    let runtime = gapi.runtime().with_file_name("run-2");
+    fs::create_dir(&runtime).expect("the parent is writable");
+    let paths = [gapi.config(), gapi.state(), runtime];
+    let [config, state, runtime] = paths.each_ref().map(|path| path.to_str().expect("the path is ASCII"));
+    let ran = run(["run", "--config-dir", config, "--state-dir", state, "--runtime-dir", runtime]);
+    assert!(![0, 3].contains(&ran.code), "{ran:?}");
+    assert!(ran.text.contains(&gapi.id().to_string()), "{}", ran.text);
+    assert_eq!(status(port), Some(200));
 }
 
+/// Commands that find no daemon say so, and what is known from before.
 #[test]
-fn an_access_log_that_cannot_be_opened_is_named() {
-    let state = Directory::new();
-    let state = state.path().to_str().expect("the path is ASCII");
-    let ran = support::gapi::run(["run", "--access-log", "/dev/null/access.log", "--state-dir", state]);
-    assert_eq!(ran.code, 1);
-    assert!(ran.text.contains("the access log /dev/null/access.log: Not a directory"), "{}", ran.text);
+fn no_daemon() {
+    let backend = Backend::named("hello");
+    let gapi = Gapi::serve(&[("all.yaml", simple(free_port(), backend.address))]);
+    assert_eq!(gapi.ask(&["get", "gateways"]).code, 0);
+    let (_, directories) = gapi.end(Signal::KILL, SOON);
+    let runtime = directories.root().join("run");
+    let ask = |words: &[&str]| {
+        run(words.iter().copied().chain(["--runtime-dir", runtime.to_str().expect("the path is ASCII")]))
+    };
+    for command in [&["status"][..], &["reload"]] {
+        let ran = ask(command);
+        assert_eq!(ran.code, 3, "{command:?}: {}", ran.text);
+        assert!(ran.text.contains("run"), "{}", ran.text);
+    }
+    let ran = ask(&["get", "gateways"]);
+    assert!(ran.code == 0 && ran.text.contains("gate"), "the status files are there: {ran:?}");
+}
+
+/// Ports change hands between two Gateways in one edit, and an edit that adds and takes listeners touches no other.
+#[test]
+fn a_kept_connection_outlives_edits_of_other_listeners() {
+    let backend = Backend::named("hello");
+    let (kept, other) = (free_port(), free_port());
+    let gates = |ports: &[u16]| {
+        let listeners: Vec<_> = ports.iter().map(|port| http(&format!("p{port}"), *port)).collect();
+        let mut documents = vec![gateway("gate", &listeners), route("all", "gate", &[], &[prefix("/", "backend")])];
+        documents.extend(service("backend", &[backend.address]));
+        file(&documents)
+    };
+    let gapi = Gapi::serve(&[("all.yaml", gates(&[kept]))]);
+    let mut client = Client::connect(loopback(kept)).expect("the gateway listens");
+    let local = client.local();
+    for ports in [&[kept, other][..], &[kept], &[kept, other]] {
+        gapi.put("all.yaml", gates(ports));
+        assert_eq!(gapi.reload().code, 0);
+        let answer = client.get("a.test", "/").expect("the connection is still there");
+        assert_eq!((answer.status(), client.local()), (200, local));
+        assert_eq!(status(other).is_some(), ports.contains(&other));
+    }
+}
+
+/// What did not change keeps its time, its uid and its generation over a restart.
+#[test]
+fn a_restart_is_no_transition() {
+    let backend = Backend::named("hello");
+    let port = free_port();
+    let gapi = Gapi::serve(&[("all.yaml", simple(port, backend.address))]);
+    let path = "default/gateways/gate.yaml";
+    let before = gapi.status_file(path);
+    assert!(before.contains("lastTransitionTime"), "{before}");
+    // Times are written in seconds.
+    sleep(Duration::from_millis(1100));
+    let (_, start) = gapi.end(Signal::TERM, SOON);
+    let gapi = start.serve();
+    assert_eq!(gapi.status_file(path), before);
 }

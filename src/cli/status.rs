@@ -91,13 +91,14 @@ fn head(view: &View, now: Timestamp) -> String {
     field("Configuration", format!("{}, {pass}, generation {}", view.config_dir, view.generation));
     field("Traffic path", view.traffic_path.clone());
     let counts = &view.counts;
-    let programmed = [("gateways", counts.gateways), ("listeners", counts.listeners), ("routes", counts.routes)];
+    let programmed = [("gateway", counts.gateways), ("listener", counts.listeners), ("route", counts.routes)];
     field("Programmed", programmed.map(|(name, count)| part(name, count)).join(", "));
     head
 }
 
-/// `3 routes`, `2 of 3 routes`.
+/// `1 route`, `3 routes`, `2 of 3 routes`.
 fn part(name: &str, count: Count) -> String {
+    let name = if count.total == 1 { name.to_owned() } else { format!("{name}s") };
     match count.programmed == count.total {
         true => format!("{} {name}", count.total),
         false => format!("{} of {} {name}", count.programmed, count.total),

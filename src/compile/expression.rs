@@ -1,19 +1,9 @@
-//! Regular expressions, bounded in size.
+//! Regular expressions: those of matches as *resolve* checked them, and those that origins with stars stand for.
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
-/// Bytes that one expression may take, and its lazily built automaton.
-const SIZE_LIMIT: usize = 256 << 10;
-
-/// Builds `pattern` so that it matches a whole value only.
-///
-/// # Errors
-/// Why it cannot be built.
-pub(super) fn anchored(pattern: &str) -> Result<Regex, String> {
-    // First by itself: `a)|(b` is balanced only within the group.
-    build(pattern)?;
-    build(&format!(r"\A(?:{pattern})\z"))
-}
+pub(super) use crate::plan::expression::anchored;
+use crate::plan::expression::build;
 
 /// What a star of an origin takes: any characters of a host, or an IPv6 address; never of a port, since an origin without
 /// one means the port of its scheme.
@@ -23,14 +13,6 @@ const ANY_HOST: &str = r"(?:[^/:@\[\]]*|\[[0-9a-f:.]+\])";
 pub(super) fn origin(origin: &str) -> Result<Regex, String> {
     let parts: Vec<String> = origin.split('*').map(regex::escape).collect();
     build(&format!(r"\A{}\z", parts.join(ANY_HOST)))
-}
-
-fn build(pattern: &str) -> Result<Regex, String> {
-    let built = RegexBuilder::new(pattern).size_limit(SIZE_LIMIT).dfa_size_limit(SIZE_LIMIT).build();
-    built.map_err(|error| match error {
-        regex::Error::CompiledTooBig(limit) => format!("it takes more than {limit} bytes when compiled"),
-        error => error.to_string().lines().last().unwrap_or_default().trim().to_owned(),
-    })
 }
 
 #[cfg(test)]

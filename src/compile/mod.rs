@@ -156,7 +156,7 @@ fn compile_backends(
     plan: &Plan,
     previous: Option<(&Plan, &Arc<Snapshot>)>,
     resolved_names: &BTreeMap<String, Vec<IpAddr>>,
-) -> HashMap<BackendKey, Arc<Backend>> {
+) -> foldhash::HashMap<BackendKey, Arc<Backend>> {
     let compile = |(key, plan): (&String, &BackendPlan)| {
         let endpoints = endpoints(&plan.endpoints, resolved_names);
         let protocol = match plan.protocol {

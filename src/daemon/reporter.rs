@@ -3,7 +3,7 @@
 //! One report runs at a time; when passes come faster, the latest waits and those between are left out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,12 +23,12 @@ use crate::{
     finding::{Finding, Severity},
     graph::{self, Addresses, Graph, LastGood},
     manifest::{
-        Ignored,
+        Ignored, Object,
         accepted::{Objects, object_path, state_finding},
     },
     plan::shadowed,
     status::{Published, ReportInput, report, write::StatusFiles},
-    view::View,
+    view::{View, text as text_at},
 };
 
 /// Status documents by object, shared between the last report, the status files and who asks.
@@ -86,6 +86,8 @@ struct Desk {
     directory: PathBuf,
     status_files: Option<StatusFiles>,
     documents: Arc<Documents>,
+    /// What the documents of routes were made of.
+    routes: HashMap<ObjectKey, (Arc<Object>, Vec<graph::Parent>)>,
     logged: BTreeSet<Finding>,
 }
 
@@ -98,6 +100,7 @@ impl Reporter {
             options: options.clone(),
             status_files: None,
             documents: Arc::default(),
+            routes: HashMap::new(),
             logged: BTreeSet::new(),
         };
         let last = Reported::default();
@@ -148,18 +151,15 @@ impl Reporter {
 
 impl Desk {
     fn report(&mut self, mut job: Job) -> Reported {
+        if self.status_files.is_none() && self.documents.is_empty() {
+            self.documents = Arc::new(earlier(&self.directory));
+        }
         let objects: Vec<_> = job.objects.values().cloned().collect();
         let input =
             graph::Input { objects: &objects, addresses: &job.addresses, last_good: &job.last_good, now: job.now };
         job.findings.extend(shadowed(&job.graph, &input));
         let published = Published { sockets: job.sockets.clone() };
-        let input = ReportInput { objects: &objects, previous: &self.documents, now: job.now };
-        let documents = report(&job.graph, &published, &input).into_iter().map(|document| {
-            let before = self.documents.get(&document.key).filter(|before| ***before == document.value);
-            let value = before.cloned().unwrap_or_else(|| Arc::new(document.value));
-            (document.key, value)
-        });
-        self.documents = Arc::new(documents.collect());
+        self.documents = Arc::new(self.documents(&job, &objects, &published));
         let unwritten = self.write();
         let failed = unwritten.is_some();
         job.findings.extend(unwritten);
@@ -176,9 +176,39 @@ impl Desk {
         Reported { view, objects: job.objects, documents: self.documents.clone(), unwritten: failed }
     }
 
+    /// The documents of this report. Routes are many and mostly as they were: theirs are taken over.
+    fn documents(&mut self, job: &Job, objects: &[Arc<Object>], published: &Published) -> Documents {
+        let is_unchanged = |route: &&graph::Route| {
+            let (Some(object), Some((before, parents))) = (job.objects.get(&route.key), self.routes.get(&route.key))
+            else {
+                return false;
+            };
+            Arc::ptr_eq(object, before) && *parents == route.parents && self.documents.contains_key(&route.key)
+        };
+        let unchanged: HashSet<ObjectKey> =
+            job.graph.routes.iter().filter(is_unchanged).map(|route| route.key.clone()).collect();
+        let input = ReportInput { objects, previous: &self.documents, now: job.now, unchanged: &unchanged };
+        let mut documents = Documents::new();
+        for document in report(&job.graph, published, &input) {
+            let before = self.documents.get(&document.key).filter(|before| ***before == document.value);
+            let value = before.cloned().unwrap_or_else(|| Arc::new(document.value));
+            documents.insert(document.key, value);
+        }
+        let kept = unchanged.iter().filter_map(|key| self.documents.get_key_value(key));
+        documents.extend(kept.map(|(key, document)| (key.clone(), document.clone())));
+        let routes = job.graph.routes.iter().filter_map(|route| {
+            let object = job.objects.get(&route.key)?;
+            Some((route.key.clone(), (object.clone(), route.parents.clone())))
+        });
+        self.routes = routes.collect();
+        documents
+    }
+
     fn write(&mut self) -> Option<Finding> {
-        let files = self.documents.iter().map(|(key, document)| (object_path(key, ".yaml"), document));
-        let written = open(&mut self.status_files, &self.directory).and_then(|status_files| status_files.write(files));
+        let path = |key: &ObjectKey| object_path(key, ".yaml");
+        let documents = &self.documents;
+        let written =
+            open(&mut self.status_files, &self.directory).and_then(|status_files| status_files.write(documents, path));
         let error = written.err()?;
         Some(state_finding(
             format!("status cannot be written below {}: {error}", self.directory.display()),
@@ -197,6 +227,20 @@ impl Desk {
         }
         self.logged = standing;
     }
+}
+
+/// The documents that an earlier run left: conditions that did not change since keep their time. What cannot be read is
+/// written anew.
+fn earlier(directory: &Path) -> Documents {
+    let mut documents = Documents::new();
+    for path in StatusFiles::open(directory).map(StatusFiles::into_left).unwrap_or_default() {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let Ok(document) = serde_yaml::from_str::<Value>(&text) else { continue };
+        let (kind, name) = (text_at(&document, "/kind"), text_at(&document, "/metadata/name"));
+        let key = ObjectKey::new(kind, text_at(&document, "/metadata/namespace"), name);
+        documents.insert(key, Arc::new(document));
+    }
+    documents
 }
 
 fn open<'a>(files: &'a mut Option<StatusFiles>, directory: &Path) -> std::io::Result<&'a mut StatusFiles> {

@@ -28,6 +28,8 @@ pub struct Sources {
     root: PathBuf,
     bounds: Bounds,
     tree: Option<Tree>,
+    /// The last look read the tree: what it found stands as long as the tree is the same.
+    settled: bool,
     parsed: BTreeMap<String, (Arc<[u8]>, Arc<ParsedFile>)>,
     /// Files with nothing in them that had objects, since when.
     emptied: BTreeMap<String, Instant>,
@@ -52,6 +54,7 @@ impl Sources {
             root: root.to_path_buf(),
             bounds,
             tree: None,
+            settled: false,
             parsed: BTreeMap::new(),
             emptied: BTreeMap::new(),
             state_directory: state_directory.join("accepted"),
@@ -76,13 +79,19 @@ impl Sources {
         let mut findings = Vec::new();
         match Tree::scan(&self.root, self.tree.as_ref(), busy, self.bounds.bytes as u64) {
             Ok(tree) => {
-                findings.extend(tree.findings.iter().cloned());
-                self.tree = Some(tree);
+                let same =
+                    self.tree.replace(tree).zip(self.tree.as_ref()).is_some_and(|(before, tree)| before.is_same(tree));
+                if same && self.settled && self.emptied.is_empty() {
+                    return false;
+                }
+                findings.extend(self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()));
+                self.settled = true;
             }
             Err(error) => {
                 findings.push(self.root_finding(&error.to_string()));
                 let changed = self.findings != findings;
                 self.findings = findings;
+                self.settled = false;
                 return changed;
             }
         }

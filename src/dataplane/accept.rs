@@ -128,12 +128,13 @@ impl Acceptor {
 
     async fn accept_all(&self) {
         loop {
-            while self.limits.full() {
-                self.worker.connections.shed(SHED);
-                sleep(NO_ROOM).await;
-            }
+            self.room().await;
             match self.listener.accept().await {
-                Ok((stream, peer)) => self.take(stream, peer),
+                Ok((stream, peer)) => {
+                    // Others may have filled it while this one waited for a client.
+                    self.room().await;
+                    self.take(stream, peer);
+                }
                 Err(error) if is_exhaustion(&error) => {
                     self.worker.connections.shed(SHED);
                     sleep(NO_ROOM).await;
@@ -141,6 +142,14 @@ impl Acceptor {
                 // The connection has gone while it was queued (accept(2)): only that one is lost.
                 Err(_) => tokio::task::yield_now().await,
             }
+        }
+    }
+
+    /// Waits until there may be one more connection.
+    async fn room(&self) {
+        while self.limits.full() {
+            self.worker.connections.shed(SHED);
+            sleep(NO_ROOM).await;
         }
     }
 

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use super::{
     body::{Body, Download},
     exchange::Exchange,
-    field,
+    field::{self, Present},
     forward::Timer,
     outcome::Reason,
     upstream::Lease,
@@ -49,10 +49,13 @@ pub async fn receive(
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Body>, Reason> {
     let (mut parts, incoming) = answer.into_parts();
-    let length = check(&parts)?;
-    parts.headers.remove(header::TRANSFER_ENCODING);
+    let present = Present::of(&parts.headers);
+    let length = check(&parts, present)?;
+    if present.has(Present::TRANSFER_ENCODING) {
+        parts.headers.remove(header::TRANSFER_ENCODING);
+    }
     let bodiless = *method == Method::HEAD || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    field::strip_hop_by_hop(&mut parts.headers);
+    field::strip_hop_by_hop(&mut parts.headers, present);
     let backend_version = std::mem::replace(&mut parts.version, Version::HTTP_11);
     if parts.status == StatusCode::NO_CONTENT {
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -76,16 +79,17 @@ pub async fn receive(
 }
 
 /// RFC 9112, 6.1 and 6.3, as strict as for requests. Gives the stated length.
-fn check(parts: &Parts) -> Result<Option<u64>, Reason> {
+fn check(parts: &Parts, present: Present) -> Result<Option<u64>, Reason> {
     if parts.status.as_u16() >= 600 {
         return Err(Reason::BadAnswer);
     }
-    let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).into_iter();
+    let all = |field, name| present.has(field).then(|| parts.headers.get_all(name)).into_iter().flatten();
+    let mut codings = all(Present::TRANSFER_ENCODING, header::TRANSFER_ENCODING);
     let coding = codings.next();
     if codings.next().is_some() || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(Reason::BadAnswer);
     }
-    let mut lengths = parts.headers.get_all(header::CONTENT_LENGTH).into_iter();
+    let mut lengths = all(Present::CONTENT_LENGTH, header::CONTENT_LENGTH);
     let Some(length) = lengths.next() else { return Ok(None) };
     let digits = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
     if !digits || coding.is_some() || lengths.next().is_some() {

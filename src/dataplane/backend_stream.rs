@@ -55,6 +55,9 @@ impl AsyncWrite for BackendStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = bufs {
+            return self.poll_write(cx, only);
+        }
         let length = bufs.iter().map(|buf| buf.len()).sum();
         if self.deaf {
             return Poll::Ready(Ok(length));

@@ -1,6 +1,8 @@
 //! Which backend of a rule, and which endpoint of a backend, is next: positions that a worker keeps across snapshots.
 
-use std::{cell::RefCell, collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{cell::RefCell, net::SocketAddr, sync::Arc};
+
+use foldhash::HashMap;
 
 use crate::snapshot::{Backend, BackendKey, Rule, WeightedBackend};
 
@@ -27,7 +29,7 @@ impl Balance {
             if wheels.len() >= KEPT {
                 wheels.clear();
             }
-            wheels.insert(rule.route.clone(), HashMap::new());
+            wheels.insert(rule.route.clone(), HashMap::default());
         }
         let of_route = wheels.get_mut(&rule.route).expect("inserted above");
         let weights = || rule.backends.iter().map(|backend| backend.weight);

@@ -17,6 +17,10 @@ use super::{clock::Side, exchange::Exchange, field, forward::Timer, outcome::Rea
 /// What a client gets after the head. An error cuts the message visibly: the connection is closed, or the stream reset.
 pub struct Body(Kind);
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every body is a backend's, and a box would cost each an allocation"
+)]
 enum Kind {
     Backend(Download),
     /// Nothing is sent, but the head says how long it would be (304).
@@ -95,6 +99,7 @@ pub(super) struct Download {
     /// Read ahead, to see a broken beginning before the head is sent.
     first: Option<Frame<Bytes>>,
     ended: bool,
+    is_cut_off: bool,
     lease: Option<Lease>,
     /// The timeout of the rule, which covers the whole answer.
     timer: Option<Timer>,
@@ -109,7 +114,16 @@ impl Download {
         timer: Option<Timer>,
         exchange: Rc<Exchange>,
     ) -> Download {
-        Download { incoming, version, first: None, ended: false, lease: Some(lease), timer, exchange }
+        Download {
+            incoming,
+            version,
+            first: None,
+            ended: false,
+            is_cut_off: false,
+            lease: Some(lease),
+            timer,
+            exchange,
+        }
     }
 
     /// Looks at what has arrived of the body without waiting for more.
@@ -117,7 +131,7 @@ impl Download {
     /// # Errors
     /// [`Reason::BadAnswer`]: the body is broken from its beginning, while there is still time to say so.
     pub async fn look(&mut self) -> Result<(), Reason> {
-        std::future::poll_fn(|cx| match Pin::new(&mut self.incoming).poll_frame(cx) {
+        std::future::poll_fn(|cx| match self.poll_incoming(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.first = Some(frame);
                 Poll::Ready(Ok(()))
@@ -133,6 +147,11 @@ impl Download {
         .await
     }
 
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // Without a lease the body has ended.
+        self.lease.as_mut().map_or(Poll::Ready(None), |lease| lease.poll_frame(&mut self.incoming, cx))
+    }
+
     fn size_hint(&self) -> SizeHint {
         let ahead = self.first.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
         self.incoming.size_hint().exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
@@ -143,6 +162,9 @@ impl Download {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self.is_cut_off {
+            return Poll::Ready(Some(Err(Cut)));
+        }
         if self.ended {
             self.release();
             return Poll::Ready(None);
@@ -150,15 +172,15 @@ impl Download {
         if let Some(timer) = &mut self.timer
             && let Poll::Ready(reason) = timer.poll(cx)
         {
-            return Poll::Ready(Some(Err(self.cut(reason))));
+            return self.cut(reason, cx);
         }
         let frame = match self.first.take() {
             Some(frame) => Some(Ok(frame)),
-            None => match Pin::new(&mut self.incoming).poll_frame(cx) {
+            None => match self.poll_incoming(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     ready!(self.poll_stalled(cx));
-                    return Poll::Ready(Some(Err(self.cut(Reason::BackendStalled))));
+                    return self.cut(Reason::BackendStalled, cx);
                 }
             },
         };
@@ -166,7 +188,7 @@ impl Download {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     if !field::is_within(trailers, &self.exchange.worker.settings) {
-                        return Poll::Ready(Some(Err(self.cut(Reason::AnswerCut))));
+                        return self.cut(Reason::AnswerCut, cx);
                     }
                     field::clean_trailers(trailers);
                 }
@@ -180,8 +202,8 @@ impl Download {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => Poll::Ready(Some(Err(self.cut(Reason::AnswerCut)))),
-            None if self.is_cut() => Poll::Ready(Some(Err(self.cut(Reason::AnswerCut)))),
+            Some(Err(_)) => self.cut(Reason::AnswerCut, cx),
+            None if self.is_cut() => self.cut(Reason::AnswerCut, cx),
             None => {
                 self.ended = true;
                 self.release();
@@ -204,10 +226,13 @@ impl Download {
         Poll::Pending
     }
 
-    fn cut(&mut self, reason: Reason) -> Cut {
+    /// The error comes at the next poll: hyper sends what it was given before only when it has to wait for more.
+    fn cut<T>(&mut self, reason: Reason, cx: &Context<'_>) -> Poll<T> {
         self.exchange.fail(reason);
         self.lease = None;
-        Cut
+        self.is_cut_off = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The answer is whole: the connection may serve another request.

@@ -46,7 +46,7 @@ fn find<'s>(listener: &'s Listener, host: &str, head: &Head, path: &str) -> Opti
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+    use std::{net::SocketAddr, sync::Arc};
 
     use http::Method;
 
@@ -90,7 +90,7 @@ mod tests {
             ConnectionTls { server_name: Some(sni.into()), listener: name.key.clone() }
         });
         let socket = Socket { address, tls: sni.is_some(), listeners: listeners.into() };
-        let snapshot = Snapshot { sockets: HashMap::from([(address, Arc::new(socket))]), ..Snapshot::default() };
+        let snapshot = Snapshot { sockets: [(address, Arc::new(socket))].into_iter().collect(), ..Snapshot::default() };
         let connection = Connection::new(address, address, address, tls);
         let matched = choose(&snapshot, &connection, host, &Head::new(&Method::GET, path, &[]));
         matched.map(|matched| matched.rule.route.to_string()).map_err(|reason| reason.status().as_u16())

@@ -16,18 +16,61 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Which of the fields that the gateway asks for a message has: one look at each name, where most are absent, instead of
+/// a search for each question.
+#[derive(Clone, Copy, Default)]
+pub struct Present(u8);
+
+impl Present {
+    pub const CONNECTION: Present = Present(1);
+    pub const CONTENT_LENGTH: Present = Present(2);
+    pub const EXPECT: Present = Present(4);
+    /// Any other that is meant for one connection only.
+    pub const HOP_BY_HOP: Present = Present(8);
+    pub const TE: Present = Present(16);
+    pub const TRANSFER_ENCODING: Present = Present(32);
+    pub const UPGRADE: Present = Present(64);
+
+    pub fn of(headers: &HeaderMap) -> Present {
+        Present(headers.keys().fold(0, |seen, name| seen | Present::named(name.as_str()).0))
+    }
+
+    fn named(name: &str) -> Present {
+        match name {
+            "connection" => Present::CONNECTION,
+            "content-length" => Present::CONTENT_LENGTH,
+            "expect" => Present::EXPECT,
+            "http2-settings" | "keep-alive" | "proxy-connection" => Present::HOP_BY_HOP,
+            "te" => Present::TE,
+            "transfer-encoding" => Present::TRANSFER_ENCODING,
+            "upgrade" => Present::UPGRADE,
+            _ => Present::default(),
+        }
+    }
+
+    pub fn has(self, field: Present) -> bool {
+        self.0 & field.0 != 0
+    }
+}
+
 /// Removes the fields that are meant for one connection only, and those that `Connection` names (RFC 9110, 7.6.1).
 ///
 /// What frames the message and Host stay, whatever `Connection` says.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, present: Present) {
+    if present.has(Present::CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
         }
         headers.remove(header::CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, header::TE, header::UPGRADE] {
-        headers.remove(name);
+    if present.has(Present::HOP_BY_HOP) {
+        [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS].into_iter().for_each(|name| _ = headers.remove(name));
+    }
+    if present.has(Present::TE) {
+        headers.remove(header::TE);
+    }
+    if present.has(Present::UPGRADE) {
+        headers.remove(header::UPGRADE);
     }
 }
 
@@ -165,14 +208,9 @@ fn is_forwarding(name: &HeaderName) -> bool {
 
 /// A random UUID (RFC 9562, 5.4).
 fn request_id() -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let bits = fastrand::u128(..) & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
-    let mut text = [b'-'; 36];
-    let places = (0..36).filter(|place| ![8, 13, 18, 23].contains(place));
-    for (place, shift) in places.zip((0..32).rev()) {
-        text[place] = DIGITS[(bits >> (shift * 4)) as usize & 15];
-    }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits and hyphens are a value")
+    let uuid = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    HeaderValue::from_str(uuid.hyphenated().encode_lower(&mut text)).expect("visible ASCII is a value")
 }
 
 #[cfg(test)]
@@ -203,7 +241,8 @@ mod tests {
             ("http2-settings", "AAMAAABk"),
             ("trailer", "x-sum"),
         ]);
-        strip_hop_by_hop(&mut fields);
+        let present = Present::of(&fields);
+        strip_hop_by_hop(&mut fields, present);
         let mut left: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "host", "trailer", "transfer-encoding"]);

@@ -36,7 +36,7 @@ const MAX_UNSENT: usize = 3;
 const FREE_REPEATS: u32 = 2;
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// The head of a request on its way to a backend: origin-form target, one Host, no hop-by-hop fields.
+/// The head of a request on its way to a backend: origin-form target, one Host, no hop-by-hop fields, no coding.
 #[derive(Clone)]
 pub struct Head {
     pub method: Method,
@@ -53,7 +53,6 @@ impl Head {
     /// With the framing and the connection's own fields that `protocol` needs.
     pub fn into_request(mut self, protocol: Protocol, upload: Upload) -> Request<Upload> {
         let headers = &mut self.headers;
-        headers.remove(header::TRANSFER_ENCODING);
         if self.takes_trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }

@@ -16,6 +16,8 @@ pub struct Authority {
     /// Where `value` has capitals or a dot at the end.
     folded: Option<Box<str>>,
     name_length: usize,
+    /// It is not the value of the one Host that the head has.
+    differs_from_host: bool,
 }
 
 impl Authority {
@@ -39,11 +41,11 @@ impl Authority {
         let fold = plain.len() < name.len() || name.bytes().any(|byte| byte.is_ascii_uppercase());
         let folded = fold.then(|| plain.to_ascii_lowercase().into());
         // An empty port says no more than none (RFC 3986, 6.2.3).
-        let value = match text.strip_suffix(':') {
-            Some(text) => HeaderValue::from_str(text).map_err(|_| Reason::BadHost)?,
-            None => value,
+        let (value, differs_from_host) = match text.strip_suffix(':') {
+            Some(text) => (HeaderValue::from_str(text).map_err(|_| Reason::BadHost)?, true),
+            None => (value, false),
         };
-        Ok(Authority { value, folded, name_length })
+        Ok(Authority { value, folded, name_length, differs_from_host })
     }
 }
 
@@ -83,7 +85,9 @@ pub fn check(parts: &mut Parts, settings: &Settings) -> Result<Authority, Reason
     let authority = authority(parts)?;
     check_length(parts, settings)?;
     parts.uri = target(parts, settings.keep_repeated_slashes)?;
-    parts.headers.insert(header::HOST, authority.value.clone());
+    if authority.differs_from_host {
+        parts.headers.insert(header::HOST, authority.value.clone());
+    }
     if parts.version == Version::HTTP_2 {
         join_cookies(&mut parts.headers);
     }
@@ -133,9 +137,9 @@ fn authority(parts: &Parts) -> Result<Authority, Reason> {
         return Err(Reason::BadHost);
     }
     let target = parts.uri.authority().map(uri::Authority::as_str);
-    let value = match (target, host) {
+    let target = match (target, host) {
         (None, None) => return Err(Reason::BadHost),
-        (None, Some(host)) => host.clone(),
+        (None, Some(host)) => return Authority::parse(host.clone()),
         // RFC 9113, 8.3.1: a Host that differs from :authority makes the request malformed.
         (Some(target), Some(host)) if parts.version == Version::HTTP_2 && host != target => {
             return Err(Reason::BadHost);
@@ -149,7 +153,7 @@ fn authority(parts: &Parts) -> Result<Authority, Reason> {
             HeaderValue::from_str(target).map_err(|_| Reason::BadHost)?
         }
     };
-    Authority::parse(value)
+    Ok(Authority { differs_from_host: true, ..Authority::parse(target)? })
 }
 
 fn check_length(parts: &Parts, settings: &Settings) -> Result<(), Reason> {

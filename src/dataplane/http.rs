@@ -11,7 +11,7 @@ use super::{
     body::Body,
     choose::{self, choose},
     exchange::Exchange,
-    field,
+    field::{self, Present},
     filter::{self, Effects, Place},
     forward::{Answered, Forward, Head},
     gate::{self, Gate},
@@ -31,10 +31,11 @@ pub fn serve(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     request: Request<Incoming>,
+    present: Present,
 ) -> impl Future<Output = Response<Body>> {
     let exchange = Exchange::open(&worker, &connection, &request);
     let is_head = *request.method() == Method::HEAD;
-    let entered = enter(&exchange, request);
+    let entered = enter(&exchange, request, present);
     async move {
         let answered = match entered {
             Ok(entered) => {
@@ -76,17 +77,21 @@ struct Entered {
 struct Rest {
     incoming: Incoming,
     wanted: Option<Wanted>,
+    present: Present,
 }
 
-fn enter(exchange: &Exchange, mut request: Request<Incoming>) -> Result<Entered, Reason> {
+fn enter(exchange: &Exchange, mut request: Request<Incoming>, present: Present) -> Result<Entered, Reason> {
     let (settings, connection) = (&exchange.worker.settings, &exchange.connection);
     let has_body = !request.body().is_end_stream();
-    let wanted = upgrade::wanted(&mut request, has_body);
+    let wanted = upgrade::wanted(&mut request, has_body, present);
     let (mut parts, incoming) = request.into_parts();
     let authority = head::check(&mut parts, settings)?;
     let client = || field::Client::new(connection.peer.ip(), &settings.trusted_proxies);
-    let takes_trailers = field::has_token(&parts.headers, header::TE, "trailers");
-    field::strip_hop_by_hop(&mut parts.headers);
+    let takes_trailers = present.has(Present::TE) && field::has_token(&parts.headers, header::TE, "trailers");
+    field::strip_hop_by_hop(&mut parts.headers, present);
+    if present.has(Present::TRANSFER_ENCODING) {
+        parts.headers.remove(header::TRANSFER_ENCODING);
+    }
     field::set_forwarding(&mut parts.headers, connection.client.get_or_init(client), connection.tls.is_some());
     exchange.note(|entry| {
         entry.host = authority.name().to_string();
@@ -100,7 +105,7 @@ fn enter(exchange: &Exchange, mut request: Request<Incoming>) -> Result<Entered,
         takes_trailers,
         upgrade: wanted.as_ref().map(|wanted| wanted.protocols.clone()),
     };
-    Ok(Entered { authority, head: Box::new(head), rest: Rest { incoming, wanted } })
+    Ok(Entered { authority, head: Box::new(head), rest: Rest { incoming, wanted, present } })
 }
 
 async fn route(exchange: &Rc<Exchange>, snapshot: &Snapshot, entered: Entered) -> Result<Response<Body>, Reason> {
@@ -207,7 +212,9 @@ async fn forward(
     rest: Rest,
     tees: Vec<mirror::Tee>,
 ) -> Result<Response<Body>, Reason> {
-    expect(exchange, backend, &mut head);
+    if rest.present.has(Present::EXPECT) {
+        expect(exchange, backend, &mut head);
+    }
     let extended = exchange.version == Version::HTTP_2 && rest.wanted.is_some();
     let source = head.has_body.then(|| Source::new(rest.incoming, exchange.clone(), tees));
     let method = head.method.clone();
@@ -247,7 +254,7 @@ fn expect(exchange: &Exchange, backend: &Backend, head: &mut Head) {
 mod tests {
     use super::*;
 
-    fn size<F: Future>(_: impl FnOnce(Rc<Worker>, Rc<Connection>, Request<Incoming>) -> F) -> usize {
+    fn size<F: Future>(_: impl FnOnce(Rc<Worker>, Rc<Connection>, Request<Incoming>, Present) -> F) -> usize {
         size_of::<F>()
     }
 

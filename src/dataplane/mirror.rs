@@ -5,15 +5,12 @@
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    pin::Pin,
+    future::poll_fn,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
-
-use http_body::Body;
-use http_body_util::BodyExt;
 
 use super::{
     Worker,
@@ -22,6 +19,7 @@ use super::{
     upload::{Broken, Part, Upload},
 };
 use crate::snapshot::{Backend, BackendKey, Protocol, Snapshot};
+use http_body::Body;
 
 /// Mirrored requests under way in one worker; more are dropped and counted.
 const AT_ONCE: usize = 1024;
@@ -175,13 +173,13 @@ async fn once(worker: &Rc<Worker>, backend: &Backend, head: Head, upload: Upload
     let request = head.into_request(backend.protocol, upload);
     let (_, mut body) = lease.send(request).await.ok()?.into_parts();
     let mut read = 0;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = poll_fn(|cx| lease.poll_frame(&mut body, cx)).await {
         read += frame.ok()?.data_ref().map_or(0, |data| data.len());
         if read > READ {
             return Some(());
         }
     }
-    if Pin::new(&body).is_end_stream() || backend.protocol == Protocol::Http1 {
+    if body.is_end_stream() || backend.protocol == Protocol::Http1 {
         lease.give_back(worker);
     }
     Some(())

@@ -14,7 +14,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::{
     ConnectionRef, Settings, Worker,
     drain::Handle,
-    exchange, http as enter,
+    exchange,
+    field::Present,
+    http as enter,
     io::Io,
     outcome::Reason,
     pulse::{BodyFraming, Farewell, Phase},
@@ -26,8 +28,9 @@ pub async fn http1(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
     let service = service_fn({
         let (worker, connection, handle) = (worker.clone(), connection.clone(), handle.clone());
         move |request: Request<Incoming>| {
-            handle.pulse.message(framing(request.headers()), is_websocket(request.headers()));
-            let served = enter::serve(worker.clone(), connection.clone(), request);
+            let present = Present::of(request.headers());
+            handle.pulse.message(framing(request.headers(), present), is_websocket(request.headers(), present));
+            let served = enter::serve(worker.clone(), connection.clone(), request, present);
             let handle = handle.clone();
             async move {
                 let mut response = served.await;
@@ -84,16 +87,20 @@ fn http1_builder(settings: &Settings) -> http1::Builder {
 }
 
 /// As hyper reads it: it has refused what is ambiguous.
-fn framing(headers: &HeaderMap) -> BodyFraming {
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+fn framing(headers: &HeaderMap, present: Present) -> BodyFraming {
+    if present.has(Present::TRANSFER_ENCODING) {
         return BodyFraming::Chunked;
+    }
+    if !present.has(Present::CONTENT_LENGTH) {
+        return BodyFraming::Length(0);
     }
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     BodyFraming::Length(length.unwrap_or(0))
 }
 
-fn is_websocket(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+fn is_websocket(headers: &HeaderMap, present: Present) -> bool {
+    present.has(Present::UPGRADE)
+        && headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Serves HTTP/2 until the connection has ended.
@@ -141,7 +148,8 @@ async fn http2_stream(
         *response.status_mut() = Reason::HeadTooLarge.status();
         return Ok(response);
     }
-    let response = enter::serve(worker, connection, request).await;
+    let present = Present::of(request.headers());
+    let response = enter::serve(worker, connection, request, present).await;
     Ok(response.map(|body| handle.streams.offer(Some(body), stream, clock)))
 }
 

@@ -10,7 +10,7 @@ use super::{
     Worker,
     body::Body,
     exchange::Exchange,
-    field,
+    field::{self, Present},
     outcome::Reason,
     tunnel::{self, Tunnel},
 };
@@ -26,10 +26,10 @@ pub struct Wanted {
 
 /// Takes the wish to upgrade out of a request; none where there is none that may be passed on. A WebSocket over HTTP/2
 /// is turned into the GET that it is over HTTP/1.1.
-pub fn wanted(request: &mut Request<Incoming>, has_body: bool) -> Option<Wanted> {
+pub fn wanted(request: &mut Request<Incoming>, has_body: bool, present: Present) -> Option<Wanted> {
     let protocols = match request.version() {
         Version::HTTP_2 => from_extended_connect(request),
-        Version::HTTP_11 if !has_body => protocols(request),
+        Version::HTTP_11 if present.has(Present::UPGRADE) && !has_body => protocols(request),
         _ => None,
     }?;
     Some(Wanted { protocols, listener: Arc::default(), client: hyper::upgrade::on(request) })
@@ -49,7 +49,7 @@ fn from_extended_connect(request: &mut Request<Incoming>) -> Option<HeaderValue>
 
 fn protocols(request: &Request<Incoming>) -> Option<HeaderValue> {
     let headers = request.headers();
-    if !headers.contains_key(header::UPGRADE) || !field::has_token(headers, header::CONNECTION, "upgrade") {
+    if !field::has_token(headers, header::CONNECTION, "upgrade") {
         return None;
     }
     // An upgrade to another version of HTTP would take what follows out of the gateway's sight.
@@ -71,7 +71,8 @@ pub fn join(
     let agreed = agreed(&answer, &wanted.protocols).ok_or(Reason::UpgradeNotAgreed)?;
     let backend = hyper::upgrade::on(&mut answer);
     let (mut parts, _) = answer.into_parts();
-    field::strip_hop_by_hop(&mut parts.headers);
+    let present = Present::of(&parts.headers);
+    field::strip_hop_by_hop(&mut parts.headers, present);
     parts.version = Version::HTTP_11;
     if exchange.version == Version::HTTP_2 {
         parts.status = StatusCode::OK;

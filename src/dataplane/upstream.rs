@@ -2,19 +2,25 @@
 //!
 //! Keyed by endpoint and protocol; no lock. A connection that has seen anything out of order is never used again: hyper
 //! closes it, or its [`Lease`] is dropped instead of given back.
+//!
+//! An HTTP/1.1 connection is moved on by whoever waits for its answer, so that a request costs no detour over another
+//! task; only one that carries a request's body, or is to be upgraded, gets a task of its own.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
-    future::Future,
+    future::{Future, poll_fn},
+    mem::replace,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use http::{Request, Response};
+use bytes::Bytes;
+use foldhash::HashMap;
+use http::{Request, Response, header};
+use http_body::{Body, Frame};
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
@@ -42,8 +48,65 @@ pub struct Upstreams {
 }
 
 struct Idle {
-    sender: http1::SendRequest<Upload>,
+    connection: Exclusive,
     since: u32,
+}
+
+/// An HTTP/1.1 connection.
+struct Exclusive {
+    sender: http1::SendRequest<Upload>,
+    /// None when it has ended, or has a task of its own.
+    driven: Option<Box<http1::Connection<TokioIo<BackendStream>, Upload>>>,
+}
+
+impl Exclusive {
+    /// Moves the connection on; what has happened by then is there to be polled.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        // What ends a connection is seen by the request on it.
+        if let Some(driven) = &mut self.driven
+            && Pin::new(driven).poll(cx).is_ready()
+        {
+            self.driven = None;
+        }
+    }
+
+    /// Polls for what comes over the connection, which this task moves on, unless it has a task of its own. This task's
+    /// waker is left behind only where nothing came, and nowhere else: it would wake the task that is just running.
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        may_have_come: bool,
+        mut coming: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if self.driven.is_none() {
+            return coming(cx);
+        }
+        let quiet = &mut Context::from_waker(Waker::noop());
+        if may_have_come {
+            self.drive(quiet);
+            let came = coming(quiet);
+            if came.is_ready() {
+                return came;
+            }
+        }
+        self.drive(cx);
+        coming(quiet)
+    }
+
+    /// May it be used? Nobody was told if the backend closed it, or said something that it was not asked for.
+    fn is_ready(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.sender.is_ready()
+    }
+
+    /// Gives it a task of its own, so that a body flows up even while nobody reads the answer.
+    fn detach(&mut self) {
+        if let Some(driven) = self.driven.take() {
+            tokio::task::spawn_local(async move {
+                let _ = driven.with_upgrades().await;
+            });
+        }
+    }
 }
 
 #[derive(Default)]
@@ -74,7 +137,7 @@ impl Driven {
     }
 
     async fn run(self: Rc<Driven>) {
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             self.task.borrow_mut().get_or_insert_with(|| cx.waker().clone());
             let mut connection = self.connection.borrow_mut();
             connection.as_mut().map_or(Poll::Ready(()), |connection| Pin::new(connection).poll(cx).map(|_| ()))
@@ -117,7 +180,7 @@ pub struct Lease {
 }
 
 enum Kind {
-    Exclusive(http1::SendRequest<Upload>),
+    Exclusive(Exclusive),
     Shared(Stream),
 }
 
@@ -136,23 +199,23 @@ impl Upstreams {
     pub async fn lease(&self, worker: &Worker, endpoint: SocketAddr, protocol: Protocol) -> Result<Lease, Reason> {
         match protocol {
             Protocol::Http1 => match self.take_idle(endpoint) {
-                Some(sender) => Ok(Lease { endpoint, reused: true, kind: Kind::Exclusive(sender) }),
+                Some(connection) => Ok(Lease { endpoint, reused: true, kind: Kind::Exclusive(connection) }),
                 None => {
-                    let sender = Box::pin(connect_http1(worker, endpoint)).await?;
-                    Ok(Lease { endpoint, reused: false, kind: Kind::Exclusive(sender) })
+                    let connection = Box::pin(connect_http1(worker, endpoint)).await?;
+                    Ok(Lease { endpoint, reused: false, kind: Kind::Exclusive(connection) })
                 }
             },
             Protocol::H2c => Box::pin(self.lease_shared(worker, endpoint)).await,
         }
     }
 
-    fn take_idle(&self, endpoint: SocketAddr) -> Option<http1::SendRequest<Upload>> {
+    fn take_idle(&self, endpoint: SocketAddr) -> Option<Exclusive> {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(&endpoint)?;
         // The one used last is the least likely to be closed by the backend.
-        while let Some(idle) = stack.pop() {
-            if idle.sender.is_ready() {
-                return Some(idle.sender);
+        while let Some(mut idle) = stack.pop() {
+            if idle.connection.is_ready() {
+                return Some(idle.connection);
             }
         }
         None
@@ -173,13 +236,13 @@ impl Upstreams {
         Ok(lease(shared, false))
     }
 
-    fn keep(&self, worker: &Worker, endpoint: SocketAddr, sender: http1::SendRequest<Upload>) {
+    fn keep(&self, worker: &Worker, endpoint: SocketAddr, connection: Exclusive) {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.entry(endpoint).or_default();
         if stack.len() >= worker.settings.max_idle_per_endpoint.max(1) {
             stack.remove(0);
         }
-        stack.push(Idle { sender, since: worker.clock.now() });
+        stack.push(Idle { connection, since: worker.clock.now() });
     }
 
     /// Could `endpoint` not be reached a short while ago?
@@ -195,7 +258,7 @@ impl Upstreams {
     pub fn sweep(&self, now: u32, idle_ticks: u32) {
         let fresh = |since: u32| now.wrapping_sub(since) < idle_ticks;
         self.idle.borrow_mut().retain(|_, stack| {
-            stack.retain(|idle| idle.sender.is_ready() && fresh(idle.since));
+            stack.retain_mut(|idle| idle.connection.is_ready() && fresh(idle.since));
             !stack.is_empty()
         });
         self.shared.borrow_mut().retain(|_, pool| {
@@ -237,7 +300,14 @@ impl Lease {
     /// Sends `request`. Dropping the future gives the request up: the connection is closed, or the stream reset.
     pub async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unanswered> {
         let sent = match &mut self.kind {
-            Kind::Exclusive(sender) => sender.try_send_request(request).await,
+            Kind::Exclusive(connection) => {
+                if !request.body().is_end_stream() || request.headers().contains_key(header::UPGRADE) {
+                    connection.detach();
+                }
+                let mut sending = pin!(connection.sender.try_send_request(request));
+                let mut sent = false;
+                poll_fn(|cx| connection.poll(cx, replace(&mut sent, true), |cx| sending.as_mut().poll(cx))).await
+            }
             Kind::Shared(stream) => stream.0.sender.clone().try_send_request(request).await,
         };
         sent.map_err(|mut error| Unanswered {
@@ -246,18 +316,34 @@ impl Lease {
         })
     }
 
+    /// The next part of the answer's body.
+    pub fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut body = Pin::new(body);
+        let here = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
+        match &mut self.kind {
+            _ if here.is_ready() => here,
+            Kind::Exclusive(connection) => connection.poll(cx, true, |cx| body.as_mut().poll_frame(cx)),
+            Kind::Shared(_) => body.poll_frame(cx),
+        }
+    }
+
     /// The answer was read to its end: the connection may serve another request.
     pub fn give_back(self, worker: &Rc<Worker>) {
-        let Kind::Exclusive(mut sender) = self.kind else { return };
-        if sender.is_ready() {
-            worker.upstreams.keep(worker, self.endpoint, sender);
-        } else if !sender.is_closed() {
+        let Kind::Exclusive(mut connection) = self.kind else { return };
+        if connection.sender.is_ready() {
+            worker.upstreams.keep(worker, self.endpoint, connection);
+        } else if !connection.sender.is_closed() {
             // The request's body is still on its way.
             let (worker, endpoint) = (worker.clone(), self.endpoint);
             tokio::task::spawn_local(async move {
-                let ready = tokio::time::timeout(worker.settings.stall_timeout, sender.ready()).await;
+                connection.detach();
+                let ready = tokio::time::timeout(worker.settings.stall_timeout, connection.sender.ready()).await;
                 if let Ok(Ok(())) = ready {
-                    worker.upstreams.keep(&worker, endpoint, sender);
+                    worker.upstreams.keep(&worker, endpoint, connection);
                 }
             });
         }
@@ -299,16 +385,12 @@ async fn connect(worker: &Worker, endpoint: SocketAddr) -> Result<TokioIo<Backen
     Err(failed)
 }
 
-async fn connect_http1(worker: &Worker, endpoint: SocketAddr) -> Result<http1::SendRequest<Upload>, Reason> {
+async fn connect_http1(worker: &Worker, endpoint: SocketAddr) -> Result<Exclusive, Reason> {
     let io = connect(worker, endpoint).await?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(worker.settings.max_head.max(8 << 10)).max_header_size(worker.settings.max_head);
     let (sender, connection) = builder.handshake(io).await.map_err(|_| Reason::ConnectFailed)?;
-    tokio::task::spawn_local(async move {
-        // What ends a connection is seen by the request on it.
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(sender)
+    Ok(Exclusive { sender, driven: Some(Box::new(connection)) })
 }
 
 async fn connect_http2(worker: &Worker, endpoint: SocketAddr) -> Result<Shared, Reason> {

@@ -14,9 +14,18 @@ pub const MAX_SIZE: usize = 256 << 10;
 /// # Errors
 /// Why it does not compile, on one line.
 pub fn anchored(expression: &str) -> Result<Regex, String> {
-    let build = |text: &str| RegexBuilder::new(text).size_limit(MAX_SIZE).dfa_size_limit(MAX_SIZE).build();
     // Built as written first: `a)(b` must not become valid by what is put around it.
-    build(expression).and_then(|_| build(&format!("^(?:{expression})$"))).map_err(|error| reason(&error))
+    build(expression)?;
+    build(&format!("^(?:{expression})$"))
+}
+
+/// Builds an expression as it is, within the bound.
+///
+/// # Errors
+/// Why it does not compile, on one line.
+pub fn build(expression: &str) -> Result<Regex, String> {
+    let built = RegexBuilder::new(expression).size_limit(MAX_SIZE).dfa_size_limit(MAX_SIZE).build();
+    built.map_err(|error| reason(&error))
 }
 
 /// Checks expressions, each once: those that compiled in the pass before are believed.

@@ -42,7 +42,7 @@ pub struct Route {
 }
 
 /// `status.parents[]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Parent {
     pub reference: ParentReference,
     pub conditions: Vec<Condition>,

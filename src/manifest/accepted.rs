@@ -4,7 +4,7 @@
 //! [`merge`] decides, purely; [`Store`] keeps, one file for each object, written aside, fsynced and renamed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::{
@@ -61,8 +61,8 @@ pub fn merge(
     mut new_uid: impl FnMut() -> String,
 ) -> Merged {
     let mut merged = Merged::default();
-    let mut candidates: BTreeMap<&ObjectKey, Vec<&Object>> = BTreeMap::new();
-    let mut rejected: BTreeSet<&ObjectKey> = BTreeSet::new();
+    let mut candidates: HashMap<&ObjectKey, Vec<&Object>> = HashMap::with_capacity(previous.len());
+    let mut rejected: HashSet<&ObjectKey> = HashSet::new();
     for source in files.values() {
         let Source::Parsed(file) = source else { continue };
         rejected.extend(&file.rejected_keys);
@@ -70,23 +70,26 @@ pub fn merge(
             candidates.entry(&object.key).or_default().push(object);
         }
     }
-    for (key, documents) in candidates {
-        let before = previous.get(key);
+    let mut accepted = Vec::with_capacity(candidates.len());
+    for (key, documents) in &candidates {
+        let before = previous.get(*key);
         let chosen = documents
             .iter()
             .position(|document| before.is_some_and(|before| before.origin.file == document.origin.file))
             .unwrap_or(0);
-        merged.findings.extend(duplicates(&documents, chosen));
-        merged.objects.insert(key.clone(), accept(documents[chosen], before, now, &mut new_uid));
+        merged.findings.extend(duplicates(documents, chosen));
+        accepted.push(((*key).clone(), accept(documents[chosen], before, now, &mut new_uid)));
     }
-    for (key, object) in previous {
+    merged.findings.sort();
+    merged.objects = accepted.into_iter().collect();
+    for (key, object) in previous.iter().filter(|(key, _)| !candidates.contains_key(key)) {
         let kept = match files.get(&*object.origin.file) {
             _ if rejected.contains(key) => true,
             Some(Source::Unreadable) => true,
             Some(Source::Parsed(file)) => file.whole_file_rejected,
             None => false,
         };
-        if kept && !merged.objects.contains_key(key) {
+        if kept {
             merged.stale.insert(key.clone());
             merged.objects.insert(key.clone(), object.clone());
         }
@@ -353,6 +356,7 @@ mod tests {
             value: serde_json::json!({"metadata": {"name": name}, "spec": {"n": spec}}).into(),
             origin: Origin { file: file.into(), line: 1, column: 1 },
             positions: Default::default(),
+            reading: Default::default(),
         }
     }
 

@@ -9,7 +9,11 @@ pub mod parse;
 pub mod served;
 pub mod span;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,6 +44,9 @@ pub struct Object {
     /// Where each field stands, by field path (`spec.rules[0].matches`); empty for objects read back from the store.
     #[serde(skip)]
     pub positions: Positions,
+    /// What [`Object::typed`] gave before.
+    #[serde(skip)]
+    pub reading: Reading,
 }
 
 impl Object {
@@ -57,16 +64,42 @@ impl Object {
         }
     }
 
-    /// `spec` (or, for kinds without one, the whole document) as the kind's own type.
+    /// `spec` (or, for kinds without one, the whole document) as the kind's own type, read once: a pass asks for that of
+    /// every object.
     ///
     /// # Errors
     /// Never for admitted objects of the matching type; the text of serde's error else.
-    pub fn typed<T: for<'de> Deserialize<'de>>(&self, field: Option<&str>) -> Result<T, String> {
+    pub fn typed<T>(&self, field: Option<&str>) -> Result<T, String>
+    where
+        T: for<'de> Deserialize<'de> + Clone + Send + Sync + 'static,
+    {
+        if let Some(known) = self.reading.0.get().and_then(|known| known.downcast_ref::<T>()) {
+            return Ok(known.clone());
+        }
         let value = match field {
             Some(field) => self.value.get(field).unwrap_or(&Value::Null),
             None => &*self.value,
         };
-        T::deserialize(value).map_err(|error| error.to_string())
+        let typed = T::deserialize(value).map_err(|error| error.to_string())?;
+        // Should another reading be there already, it is of another type, and stays.
+        let _ = self.reading.0.set(Box::new(typed.clone()));
+        Ok(typed)
+    }
+}
+
+/// A document's typed form once it was asked for; shared by clones, and no part of what makes objects equal.
+#[derive(Clone, Default)]
+pub struct Reading(Arc<OnceLock<Box<dyn Any + Send + Sync>>>);
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reading")
+    }
+}
+
+impl PartialEq for Reading {
+    fn eq(&self, _: &Reading) -> bool {
+        true
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Ignored, Object, Positions,
+    Ignored, Object, Positions, Reading,
     admit::{self, Fault},
     served::{Served, served},
     span::{self, Bounds, Content, Document, Node, Place, Refusal},
@@ -127,6 +127,7 @@ impl Parser {
             value: value.into(),
             origin: self.origin(node.place),
             positions: positions(node),
+            reading: Reading::default(),
         });
     }
 

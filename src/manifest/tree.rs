@@ -122,6 +122,21 @@ impl Tree {
         Ok(scan.tree)
     }
 
+    /// The same files with the very same bytes, and the same to say of them?
+    pub fn is_same(&self, other: &Tree) -> bool {
+        let same = |one: &Content, other: &Content| match (one, other) {
+            (Content::Bytes(one), Content::Bytes(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one == other,
+        };
+        self.files.len() == other.files.len()
+            && self
+                .files
+                .iter()
+                .zip(&other.files)
+                .all(|(one, other)| one.0 == other.0 && same(&one.1.content, &other.1.content))
+            && self.findings == other.findings
+    }
+
     /// The files of single paths, each a file or a directory, named as given: for `gapi check`.
     pub fn of_paths(paths: &[PathBuf], max_file_size: u64) -> Tree {
         let busy = HashSet::new();

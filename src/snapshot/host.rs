@@ -1,7 +1,8 @@
 //! The rules of the routes with one hostname at one listener, and how a request finds its own.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use foldhash::HashMap;
 use http::{HeaderMap, HeaderName, Method};
 use regex::Regex;
 
@@ -67,7 +68,7 @@ impl Host {
     /// `matches` are in the order of precedence; the number is the index into `rules`. Paths are brought into the
     /// canonical form that requests have.
     pub fn new(pattern: HostPattern, matches: Vec<(PathMatch, Conditions, u32)>, rules: Vec<Rule>) -> Host {
-        let (mut exact, mut prefixes) = (HashMap::<_, Vec<u32>>::new(), HashMap::<_, Vec<u32>>::new());
+        let (mut exact, mut prefixes) = (HashMap::<_, Vec<u32>>::default(), HashMap::<_, Vec<u32>>::default());
         let mut regex = Vec::new();
         let mut list = Vec::with_capacity(matches.len());
         for (index, (path, conditions, rule)) in (0..).zip(matches) {

@@ -1,6 +1,8 @@
 //! Things found by the hostname of a request, the most specific first.
 
-use std::{collections::HashMap, ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc};
+
+use foldhash::HashMap;
 
 use super::{Host, HostPattern, Listener};
 
@@ -43,7 +45,7 @@ impl<T> ByHostname<T> {
 
 impl<T: Named> From<Vec<T>> for ByHostname<T> {
     fn from(entries: Vec<T>) -> ByHostname<T> {
-        let (mut exact, mut wildcard, mut any) = (HashMap::new(), HashMap::new(), None);
+        let (mut exact, mut wildcard, mut any) = (HashMap::default(), HashMap::default(), None);
         for (index, entry) in entries.iter().enumerate() {
             match entry.hostname() {
                 HostPattern::Exact(name) => _ = exact.entry(name.clone()).or_insert(index),

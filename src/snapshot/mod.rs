@@ -3,8 +3,9 @@
 //! A leaf: made whole by *compile*, never changed, freed on the control thread. No lock, no atomic and no cell in it but
 //! in [`cell`]. Everything is resolved: expressions are built, keys are loaded, filters hold header values ready to send.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use foldhash::HashMap;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 use rustls::sign::CertifiedKey;
@@ -17,7 +18,7 @@ pub mod path;
 pub use host::{Host, Matched, Rule};
 pub use hostname::ByHostname;
 
-/// All of it.
+/// All of it. Keys of maps come from the configuration alone, so that a fast hash is enough.
 #[derive(Default)]
 pub struct Snapshot {
     /// Counts publishes, from 1.

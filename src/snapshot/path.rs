@@ -45,6 +45,9 @@ pub fn escaped(path: &str) -> String {
 /// The other paths that a backend may read in a canonical `path`: with `%2F` and `%5C` decoded, with `;parameters` left
 /// out, with both. Empty for nearly every path.
 pub fn readings(path: &str) -> Vec<Result<String, PathError>> {
+    if memchr::memchr2(b'%', b';', path.as_bytes()).is_none() {
+        return Vec::new();
+    }
     let escaped = path.contains("%2F") || path.contains("%5C");
     let parameters = path.contains(';');
     if !escaped && !parameters {

@@ -35,6 +35,8 @@ pub struct ReportInput<'a> {
     /// The documents of the report before: conditions that did not change keep their time.
     pub previous: &'a BTreeMap<ObjectKey, Arc<Value>>,
     pub now: Timestamp,
+    /// Routes whose object and parents are those of the report before: their documents are left out.
+    pub unchanged: &'a HashSet<ObjectKey>,
 }
 
 /// An object with the status that gapi gives it.
@@ -59,7 +61,8 @@ pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<
             documents.push(generated::service(gateway, &object.meta));
         }
     }
-    documents.extend(graph.routes.iter().filter_map(|route| writer.route(&route.key, &route.parents)));
+    let changed = graph.routes.iter().filter(|route| !input.unchanged.contains(&route.key));
+    documents.extend(changed.filter_map(|route| writer.route(&route.key, &route.parents)));
     documents.extend(writer.left(graph));
     documents.sort_by(|a, b| a.key.cmp(&b.key));
     documents

@@ -13,12 +13,13 @@ use std::{
 use serde_json::Value;
 
 use super::yaml::to_yaml;
+use crate::api::ObjectKey;
 
 /// The directory of status files, and what is in it.
 #[derive(Debug)]
 pub struct StatusFiles {
     directory: PathBuf,
-    written: BTreeMap<PathBuf, Arc<Value>>,
+    written: BTreeMap<ObjectKey, Arc<Value>>,
     /// Files that an earlier run left and that were not written since.
     left: Vec<PathBuf>,
 }
@@ -45,34 +46,45 @@ impl StatusFiles {
         Ok(StatusFiles { directory: directory.to_path_buf(), written: BTreeMap::new(), left })
     }
 
-    /// Makes the directory hold `documents`, by path below it. Goes on after an error, so that one file that cannot be
-    /// written costs no other.
+    /// The files of an earlier run.
+    pub fn into_left(self) -> Vec<PathBuf> {
+        self.left
+    }
+
+    /// Makes the directory hold `documents`; `path` says where below it one stands. Goes on after an error, so that one
+    /// file that cannot be written costs no other.
     ///
     /// # Errors
     /// The first that the file system gave; the next call tries again.
-    pub fn write<'a>(&mut self, documents: impl Iterator<Item = (PathBuf, &'a Arc<Value>)>) -> io::Result<()> {
+    pub fn write(
+        &mut self,
+        documents: &BTreeMap<ObjectKey, Arc<Value>>,
+        path: impl Fn(&ObjectKey) -> PathBuf,
+    ) -> io::Result<()> {
         let mut first_error = Ok(());
-        let mut wanted = HashSet::new();
-        for (path, document) in documents {
+        for (key, document) in documents {
             let same = |written: &Arc<Value>| Arc::ptr_eq(written, document) || written == document;
-            if !self.written.get(&path).is_some_and(same) {
-                match replace(&self.directory.join(&path), to_yaml(document).as_bytes()) {
-                    Ok(()) => {
-                        self.written.insert(path.clone(), document.clone());
-                    }
-                    Err(error) => first_error = first_error.and(Err(error)),
-                }
+            if self.written.get(key).is_some_and(same) {
+                continue;
             }
-            wanted.insert(path);
+            match replace(&self.directory.join(path(key)), to_yaml(document).as_bytes()) {
+                Ok(()) => {
+                    self.written.insert(key.clone(), document.clone());
+                }
+                Err(error) => first_error = first_error.and(Err(error)),
+            }
         }
-        let gone: Vec<_> = self.written.keys().filter(|path| !wanted.contains(*path)).cloned().collect();
-        for path in gone {
-            first_error = first_error.and(self.remove(&self.directory.join(&path)));
-            self.written.remove(&path);
+        let gone: Vec<_> = self.written.keys().filter(|key| !documents.contains_key(*key)).cloned().collect();
+        for key in gone {
+            first_error = first_error.and(self.remove(&self.directory.join(path(&key))));
+            self.written.remove(&key);
         }
-        for path in std::mem::take(&mut self.left) {
-            if path.strip_prefix(&self.directory).is_ok_and(|below| !wanted.contains(below)) {
-                first_error = first_error.and(self.remove(&path));
+        if !self.left.is_empty() {
+            let wanted: HashSet<PathBuf> = documents.keys().map(|key| self.directory.join(path(key))).collect();
+            for path in std::mem::take(&mut self.left) {
+                if !wanted.contains(&path) {
+                    first_error = first_error.and(self.remove(&path));
+                }
             }
         }
         first_error
@@ -119,13 +131,15 @@ mod tests {
     fn files_follow_their_objects_and_leftovers_go() {
         let directory = tempfile::tempdir().unwrap();
         let path = PathBuf::from("echo/gateways/echo.yaml");
+        let key = ObjectKey::new("Gateway", "echo", "echo");
         fs::create_dir_all(directory.path().join("old/gateways")).unwrap();
         fs::write(directory.path().join("old/gateways/gone.yaml"), "x").unwrap();
         let mut files = StatusFiles::open(directory.path()).unwrap();
-        files.write([(path.clone(), &Arc::new(json!({"kind": "Gateway"})))].into_iter()).unwrap();
+        let documents = BTreeMap::from([(key, Arc::new(json!({"kind": "Gateway"})))]);
+        files.write(&documents, |_| path.clone()).unwrap();
         assert!(fs::read_to_string(directory.path().join(&path)).unwrap().contains("kind: Gateway"));
         assert!(!directory.path().join("old").exists());
-        files.write(std::iter::empty()).unwrap();
+        files.write(&BTreeMap::new(), |_| path.clone()).unwrap();
         assert!(!directory.path().join("echo").exists());
     }
 }

@@ -1,7 +1,6 @@
 //! A gateway made by hand on a loopback port, backends that answer byte for byte, and clients that send as exactly.
 
 use std::{
-    collections::HashMap,
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, MutexGuard},
@@ -111,7 +110,7 @@ impl Config {
         let backends = std::mem::take(&mut self.backends).into_iter();
         Snapshot {
             generation: 1,
-            sockets: HashMap::from([(address, Arc::new(socket))]),
+            sockets: [(address, Arc::new(socket))].into_iter().collect(),
             backends: backends.map(|backend| (backend.key.clone(), Arc::new(backend))).collect(),
         }
     }
