@@ -260,9 +260,9 @@ mod tests {
 
     #[test]
     fn a_request_stays_small() {
-        // Both bounds: what is better than the range moves it.
+        // Both bounds: what is better than the range moves it. Two timers of it cover an answer to its end.
         let request = size(serve);
-        assert!((1500..3200).contains(&request), "{request} bytes for a request");
+        assert!((1500..3400).contains(&request), "{request} bytes for a request");
         assert!((100..256).contains(&size_of::<Body>()), "{} bytes for a body", size_of::<Body>());
     }
 }
