@@ -457,3 +457,24 @@ fn a_burst_under_traffic() {
     let (served, failures) = traffic.end();
     assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), served + failures.len(), failures.join("\n"));
 }
+
+/// A file on its way from one directory to another is never nowhere.
+#[test]
+fn moves_under_traffic() {
+    let stage = Stage::new();
+    let config = stage.gapi.config();
+    // One that is read before the file's first place, and one that is read after it.
+    for directory in ["a", "z"] {
+        std::fs::create_dir(config.join(directory)).expect("the directory is writable");
+    }
+    let traffic = start_traffic(&stage);
+    let places = ["steady.yaml", "a/steady.yaml", "z/steady.yaml"].map(|place| config.join(place));
+    for turn in 0..300 {
+        let [from, to] = [turn, turn + 1].map(|turn| &places[turn % places.len()]);
+        std::fs::rename(from, to).expect("the file is there");
+        sleep(Duration::from_millis(3));
+    }
+    assert_eq!(stage.gapi.reload().code, 0);
+    let (served, failures) = traffic.end();
+    assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), served + failures.len(), failures.join("\n"));
+}
