@@ -259,10 +259,10 @@ fn two_documents_for_one_object() {
     let other = file(&[route("good", "gate", &[], &[prefix("/elsewhere", "hello")])]);
     stage.gapi.put("another.yaml", other);
     stage.complains(&["another.yaml", ROUTE, "HTTPRoute default/good"]);
-    // When the first is taken away, the second has it.
-    stage.gapi.take(ROUTE);
     let failures = stage.traffic.end();
     assert!(failures.is_empty(), "{failures:#?}");
+    // When the first is taken away, the second has it.
+    stage.gapi.take(ROUTE);
     let ran = stage.gapi.reload();
     assert_eq!(ran.code, 0, "{}", ran.text);
     assert_eq!(get(stage.address, "any.test", "/elsewhere"), Some((200, "hello".into())));

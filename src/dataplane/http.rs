@@ -120,7 +120,8 @@ async fn route(exchange: &Rc<Exchange>, snapshot: &Snapshot, entered: Entered) -
         entry.route = Some(matched.rule.route.clone());
         entry.rule = matched.rule.index;
     });
-    if let (Some(wanted), Some(listener)) = (&mut rest.wanted, choose::listener(snapshot, connection, authority.name()))
+    if let Some(wanted) = &mut rest.wanted
+        && let Some(listener) = choose::listener(snapshot, connection, authority.name())
     {
         wanted.listener = listener.key.clone();
     }
