@@ -5,7 +5,7 @@
 //! in the tree as unreadable: what was accepted from it stays too.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File, Metadata},
     io::{self, Read},
     os::unix::fs::{FileTypeExt, MetadataExt},
@@ -18,6 +18,8 @@ use crate::finding::{Finding, Origin, Severity};
 
 /// Directories below directories: more than this is a mistake, not a layout.
 const MAX_DEPTH: usize = 64;
+/// A file that is gone counts as deleted when two looks agree that nothing moved meanwhile, or after so many.
+const MAX_LOOKS: usize = 20;
 /// A file changed this shortly before it was read may change again without a new time stamp, so it is read again.
 const RACY: Duration = Duration::from_millis(50);
 
@@ -115,11 +117,23 @@ impl Tree {
         if previous.is_some_and(|previous| previous.device != metadata.dev()) {
             return Err(ScanError::OtherDevice);
         }
-        let tree = Tree { device: metadata.dev(), ..Tree::default() };
-        let mut scan = Scan { root, previous, busy, max_file_size, seen: HashSet::new(), tree };
         fs::read_dir(root)?;
+        let mut scan = Scan::new(root, previous, busy, max_file_size);
         scan.directory(root, &metadata, 0);
-        Ok(scan.tree)
+        for _ in 0..MAX_LOOKS {
+            if !scan.lacks_something() {
+                break;
+            }
+            let agrees = !scan.is_torn();
+            let mut next = Scan::new(root, previous, busy, max_file_size);
+            next.directory(root, &fs::metadata(root)?, 0);
+            let same = agrees && !next.is_torn() && scan.tree.files.keys().eq(next.tree.files.keys());
+            scan = next;
+            if same {
+                break;
+            }
+        }
+        Ok(Tree { device: metadata.dev(), ..scan.tree })
     }
 
     /// The same files with the very same bytes, and the same to say of them?
@@ -140,14 +154,7 @@ impl Tree {
     /// The files of single paths, each a file or a directory, named as given: for `gapi check`.
     pub fn of_paths(paths: &[PathBuf], max_file_size: u64) -> Tree {
         let busy = HashSet::new();
-        let mut scan = Scan {
-            root: Path::new(""),
-            previous: None,
-            busy: &busy,
-            max_file_size,
-            seen: HashSet::new(),
-            tree: Tree::default(),
-        };
+        let mut scan = Scan::new(Path::new(""), None, &busy, max_file_size);
         for path in paths {
             match fs::metadata(path) {
                 Ok(metadata) if metadata.is_dir() => scan.directory(path, &metadata, 0),
@@ -165,20 +172,41 @@ struct Scan<'a> {
     previous: Option<&'a Tree>,
     busy: &'a HashSet<PathBuf>,
     max_file_size: u64,
-    seen: HashSet<(u64, u64)>,
+    /// What was visited, by device and inode, and under which path.
+    seen: HashMap<(u64, u64), PathBuf>,
+    /// The directories visited, as they were before they were listed.
+    listed: Vec<(PathBuf, Stamp)>,
     tree: Tree,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    fn new(root: &'a Path, previous: Option<&'a Tree>, busy: &'a HashSet<PathBuf>, max_file_size: u64) -> Scan<'a> {
+        let tree = Tree::default();
+        Scan { root, previous, busy, max_file_size, seen: HashMap::new(), listed: Vec::new(), tree }
+    }
+
+    /// Is a file gone that was there before?
+    fn lacks_something(&self) -> bool {
+        let before = self.previous.into_iter().flat_map(|previous| previous.files.keys());
+        before.into_iter().any(|name| !self.tree.files.contains_key(name))
+    }
+
+    /// Did a directory change while others were read? A file that went from one to another may then be in neither.
+    fn is_torn(&self) -> bool {
+        let same = |(path, stamp): &(PathBuf, Stamp)| fs::metadata(path).is_ok_and(|now| Stamp::of(&now) == *stamp);
+        !self.listed.iter().all(same)
+    }
+
     fn directory(&mut self, path: &Path, metadata: &Metadata, depth: usize) {
         if depth > MAX_DEPTH {
             let fact = format!("is more than {MAX_DEPTH} directories deep and is not read");
             return self.finding(path, Severity::Error, "TooDeep", &fact, "put it higher up");
         }
-        if !self.seen.insert((metadata.dev(), metadata.ino())) {
+        if self.is_seen(path, metadata) {
             return;
         }
         self.tree.directories.insert(path.to_path_buf(), (metadata.dev(), metadata.ino()));
+        self.listed.push((path.to_path_buf(), Stamp::of(metadata)));
         let entries = match fs::read_dir(path) {
             Ok(entries) => entries,
             Err(error) => return self.unreadable_directory(path, &error),
@@ -241,8 +269,18 @@ impl Scan<'_> {
         }
     }
 
+    /// Was this file or directory visited under another path? The number of a file that was replaced since is free for
+    /// the next one, which is not the same file.
+    fn is_seen(&mut self, path: &Path, metadata: &Metadata) -> bool {
+        let identity = (metadata.dev(), metadata.ino());
+        let earlier = self.seen.insert(identity, path.to_path_buf());
+        earlier.is_some_and(|earlier| {
+            fs::metadata(earlier).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == identity)
+        })
+    }
+
     fn file(&mut self, path: &Path, metadata: &Metadata) {
-        if !self.seen.insert((metadata.dev(), metadata.ino())) {
+        if self.is_seen(path, metadata) {
             return;
         }
         let name = self.name(path);
