@@ -105,6 +105,11 @@ impl Framing {
         matches!(self, Framing::Chunked(Chunked { at: At::Size | At::Extension | At::Trailers, line: 1.., .. }))
     }
 
+    /// Fields of the head that has just become whole; of one that hyper refuses maybe more.
+    pub fn fields(&self) -> usize {
+        if let Framing::HeadEnd(head) = self { head.fields } else { 0 }
+    }
+
     /// Has the client said all that it has begun to say?
     pub fn settled(&self) -> bool {
         match self {
@@ -130,6 +135,8 @@ pub struct Head {
     last: u8,
     blank_lines: u8,
     request_line_ended: bool,
+    /// Lines between the request line and the blank one.
+    fields: usize,
 }
 
 impl Head {
@@ -153,7 +160,8 @@ impl Head {
                     }
                 }
                 (false, false) if line > bounds.request_line => return Err(Farewell::UriTooLong),
-                (false, _) => self.request_line_ended = true,
+                (false, false) => self.request_line_ended = true,
+                (false, true) => self.fields += 1,
             }
         }
         self.line += bytes.len() - at;

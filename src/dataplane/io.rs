@@ -25,6 +25,10 @@ use super::{
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Fields that hyper takes without being told how many: with tables on the stack, where others cost two allocations of
+/// 4 KiB and their initialisation for each request.
+pub const HYPER_FIELDS: usize = 100;
+
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Protocol {
@@ -47,6 +51,8 @@ pub struct Io {
     mode: Mode,
     /// Received, and not yet due.
     held: BytesMut,
+    /// hyper takes as many fields as the settings allow.
+    roomy: bool,
     parting: Parting,
     _permit: Permit,
 }
@@ -60,6 +66,7 @@ impl Io {
             bounds,
             mode: Mode::Http1(Framing::new()),
             held: BytesMut::new(),
+            roomy: false,
             parting: Parting::No,
             _permit: permit,
         }
@@ -71,6 +78,13 @@ impl Io {
             Protocol::Http1 => Mode::Http1(Framing::new()),
             Protocol::Http2 => Mode::Http2(Box::default()),
         };
+    }
+
+    /// Takes back what hyper was given of a head, for a hyper with larger tables.
+    pub fn make_room(&mut self, given: &[u8]) {
+        self.held = hold(given, &self.held);
+        self.roomy = true;
+        self.pulse.want_room(false);
     }
 
     /// Looks for the preface of HTTP/2 with prior knowledge (RFC 9113, section 3.3). Ends with an error when the client
@@ -128,6 +142,9 @@ impl Io {
     }
 
     fn poll_http1(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.pulse.wants_room() {
+            return Poll::Pending;
+        }
         self.cross_border();
         if self.pulse.body_timed_out() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -149,6 +166,13 @@ impl Io {
             self.pulse.enter(Phase::Head);
         }
         match framing.take(fresh, &self.bounds) {
+            Ok(_) if framing.fields() > HYPER_FIELDS && !self.roomy => {
+                self.held = hold(fresh, &self.held);
+                buf.set_filled(start);
+                *framing = Framing::new();
+                self.pulse.want_room(true);
+                Poll::Pending
+            }
             Ok(taken) => {
                 if taken < fresh.len() {
                     self.held = hold(&fresh[taken..], &self.held);

@@ -154,6 +154,7 @@ pub struct Pulse {
     farewell: AtomicU8,
     farewell_since: AtomicU32,
     websocket: AtomicBool,
+    wants_room: AtomicBool,
     dead: AtomicBool,
     gone: AtomicBool,
     reader: Mutex<Option<Waker>>,
@@ -174,6 +175,7 @@ impl Pulse {
             farewell: AtomicU8::new(0),
             farewell_since: AtomicU32::new(0),
             websocket: AtomicBool::new(false),
+            wants_room: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             reader: Mutex::new(None),
@@ -307,6 +309,15 @@ impl Pulse {
     /// Was the upgrade one to WebSocket?
     pub fn websocket(&self) -> bool {
         self.websocket.load(Relaxed)
+    }
+
+    /// A head has come that hyper's own tables are too small for: nothing more is read until there are larger ones.
+    pub fn want_room(&self, wanted: bool) {
+        self.wants_room.store(wanted, Relaxed);
+    }
+
+    pub fn wants_room(&self) -> bool {
+        self.wants_room.load(Relaxed)
     }
 
     /// Every later read and write fails.

@@ -17,7 +17,7 @@ use super::{
     exchange,
     field::Present,
     http as enter,
-    io::Io,
+    io::{HYPER_FIELDS, Io},
     outcome::Reason,
     pulse::{BodyFraming, Farewell, Phase},
     stream::Stream,
@@ -41,15 +41,30 @@ pub async fn http1(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
             }
         }
     });
-    let mut http1 = http1_builder(&worker.settings).serve_connection(TokioIo::new(io), service).with_upgrades();
-    let ended = std::future::poll_fn(|cx| {
-        handle.attend(cx);
-        if handle.closed() {
-            return Poll::Ready(Ok(()));
+    let mut builder = http1_builder(&worker.settings);
+    let (mut io, mut service) = (TokioIo::new(io), service);
+    let (ended, http1) = loop {
+        let mut http1 = builder.serve_connection(io, service).with_upgrades();
+        let ended = std::future::poll_fn(|cx| {
+            handle.attend(cx);
+            if handle.closed() {
+                return Poll::Ready(Some(Ok(())));
+            }
+            match Pin::new(&mut http1).poll(cx) {
+                // What is still to be written of the answer before would be lost.
+                Poll::Pending if handle.pulse.wants_room() && !handle.pulse.waits_for_write() => Poll::Ready(None),
+                polled => polled.map(Some),
+            }
+        })
+        .await;
+        if let Some(ended) = ended {
+            break (ended, http1);
         }
-        Pin::new(&mut http1).poll(cx)
-    })
-    .await;
+        let parts = http1.into_parts().expect("it reads a head, so it was not upgraded");
+        (io, service) = (parts.io, parts.service);
+        io.inner_mut().make_room(&parts.read_buf);
+        builder.max_headers(worker.settings.max_fields);
+    };
     if let Some(reason) = refusal(handle.pulse.farewell(), ended) {
         exchange::refuse(&worker, &connection, "HTTP/1", reason);
     }
@@ -78,11 +93,10 @@ fn refusal(farewell: Option<Farewell>, ended: hyper::Result<()>) -> Option<Reaso
 /// No timer of hyper's: its head timeout begins with silence, and ends without a 408.
 fn http1_builder(settings: &Settings) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder
-        .half_close(true)
-        .header_read_timeout(None)
-        .max_headers(settings.max_fields)
-        .max_buf_size(settings.max_head.max(60 << 10) + (4 << 10));
+    builder.half_close(true).header_read_timeout(None).max_buf_size(settings.max_head.max(60 << 10) + (4 << 10));
+    if settings.max_fields < HYPER_FIELDS {
+        builder.max_headers(settings.max_fields);
+    }
     builder
 }
 

@@ -106,6 +106,22 @@ fn bounds_of_a_head() {
 }
 
 #[test]
+fn many_fields_come_in_pieces_and_between_other_requests() {
+    let (_gateway, address) = Gateway::plain(Settings::default());
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(120));
+    let mut stream = connect(address);
+    let requests = [GET, many.as_bytes(), many.as_bytes(), GET].concat();
+    for size in [requests.len(), 1000, 7] {
+        for piece in requests.chunks(size) {
+            stream.write_all(piece).expect("taken");
+        }
+        for _ in 0..4 {
+            assert_eq!(status(&read_answer(&mut stream)), 404, "{size}");
+        }
+    }
+}
+
+#[test]
 fn a_slow_head_gets_408_and_silence_nothing() {
     let (_gateway, address) = Gateway::plain(short());
     for start in ["G", "GET / HTTP/1.1\r\nHost: a\r\n", "PRI * HTT"] {
