@@ -263,6 +263,6 @@ mod tests {
         let worker = Worker::new(0, settings, SnapshotCell::new().reader(), None);
         let tls = Arc::new(Tls::new().expect("random bytes"));
         let size = std::mem::size_of_val(&serve_connection(worker, tls, stream, address, address, permit));
-        assert!((1200..2200).contains(&size), "{size} bytes");
+        assert!((1200..2300).contains(&size), "{size} bytes");
     }
 }
