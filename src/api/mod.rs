@@ -11,7 +11,9 @@ pub mod condition;
 pub mod core;
 pub mod gateway;
 pub mod gateway_class;
+pub mod grpc_route;
 pub mod http_route;
+pub mod layer4_route;
 pub mod reference_grant;
 
 /// The API group of the Gateway API.
@@ -29,12 +31,20 @@ pub enum Kind {
     Endpoints,
     Gateway,
     GatewayClass,
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
     Namespace,
     ReferenceGrant,
     Secret,
     Service,
+    #[serde(rename = "TCPRoute")]
+    TcpRoute,
+    #[serde(rename = "TLSRoute")]
+    TlsRoute,
+    #[serde(rename = "UDPRoute")]
+    UdpRoute,
 }
 
 /// Name, group, served versions and spellings of a kind.
@@ -69,11 +79,15 @@ kinds! {
     Endpoints "Endpoints" "" ["v1"], "endpoints" "endpoints" ["ep"], true;
     Gateway "Gateway" "gateway.networking.k8s.io" ["v1", "v1beta1"], "gateways" "gateway" ["gtw"], true;
     GatewayClass "GatewayClass" "gateway.networking.k8s.io" ["v1", "v1beta1"], "gatewayclasses" "gatewayclass" ["gc"], false;
+    GrpcRoute "GRPCRoute" "gateway.networking.k8s.io" ["v1"], "grpcroutes" "grpcroute" [], true;
     HttpRoute "HTTPRoute" "gateway.networking.k8s.io" ["v1", "v1beta1"], "httproutes" "httproute" [], true;
     Namespace "Namespace" "" ["v1"], "namespaces" "namespace" ["ns"], false;
     ReferenceGrant "ReferenceGrant" "gateway.networking.k8s.io" ["v1", "v1beta1"], "referencegrants" "referencegrant" ["refgrant"], true;
     Secret "Secret" "" ["v1"], "secrets" "secret" [], true;
     Service "Service" "" ["v1"], "services" "service" ["svc"], true;
+    TcpRoute "TCPRoute" "gateway.networking.k8s.io" ["v1", "v1alpha2"], "tcproutes" "tcproute" [], true;
+    TlsRoute "TLSRoute" "gateway.networking.k8s.io" ["v1", "v1alpha3", "v1alpha2"], "tlsroutes" "tlsroute" [], true;
+    UdpRoute "UDPRoute" "gateway.networking.k8s.io" ["v1", "v1alpha2"], "udproutes" "udproute" [], true;
 }
 
 impl Kind {

@@ -61,7 +61,7 @@ pub fn columns(kind: Kind) -> &'static [Column] {
                 ]
             }
         }
-        Kind::HttpRoute => {
+        Kind::GrpcRoute | Kind::HttpRoute => {
             const {
                 &[
                     column("HOSTNAMES", |route, _| hostnames(route)),
@@ -70,6 +70,9 @@ pub fn columns(kind: Kind) -> &'static [Column] {
                     wide("ACCEPTED", |route, _| accepted(route)),
                 ]
             }
+        }
+        Kind::TcpRoute | Kind::TlsRoute | Kind::UdpRoute => {
+            const { &[AGE, wide("PARENTS", |route, _| parents(route)), wide("ACCEPTED", |route, _| accepted(route))] }
         }
         Kind::Service => {
             const {

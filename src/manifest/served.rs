@@ -23,11 +23,7 @@ const EXPERIMENTAL_GROUP: &str = "gateway.networking.x-k8s.io";
 /// Kinds of the Gateway API that gapi does not serve, with the versions that a server has.
 const NOT_YET: &[(&str, &str, &[&str])] = &[
     (GATEWAY_GROUP, "BackendTLSPolicy", &["v1", "v1alpha3"]),
-    (GATEWAY_GROUP, "GRPCRoute", &["v1"]),
     (GATEWAY_GROUP, "ListenerSet", &["v1"]),
-    (GATEWAY_GROUP, "TCPRoute", &["v1", "v1alpha2"]),
-    (GATEWAY_GROUP, "TLSRoute", &["v1", "v1alpha3", "v1alpha2"]),
-    (GATEWAY_GROUP, "UDPRoute", &["v1", "v1alpha2"]),
     (EXPERIMENTAL_GROUP, "XBackend", &["v1alpha1"]),
     (EXPERIMENTAL_GROUP, "XBackendTrafficPolicy", &["v1alpha1"]),
     (EXPERIMENTAL_GROUP, "XMesh", &["v1alpha1"]),

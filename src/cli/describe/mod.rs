@@ -91,7 +91,9 @@ fn page(description: &Description, now: Timestamp) -> String {
     match kind_of(&description.object) {
         Some(Kind::GatewayClass) => gateway::describe_class(&mut page, description),
         Some(Kind::Gateway) => gateway::describe_gateway(&mut page, description),
-        Some(Kind::HttpRoute) => route::describe(&mut page, description),
+        Some(Kind::GrpcRoute | Kind::HttpRoute | Kind::TcpRoute | Kind::TlsRoute | Kind::UdpRoute) => {
+            route::describe(&mut page, description);
+        }
         Some(Kind::Service) => core::describe_service(&mut page, description),
         Some(Kind::EndpointSlice | Kind::Endpoints) => core::describe_endpoints(&mut page, &description.object),
         Some(Kind::Secret | Kind::ConfigMap) => core::describe_data(&mut page, &description.object),

@@ -1,4 +1,4 @@
-//! The page of an HTTPRoute: which parents took it and why not, its rules in short, its backends with endpoints.
+//! The page of a route: which parents took it and why not, its rules in short, its backends with endpoints.
 
 use std::sync::Arc;
 
@@ -13,8 +13,10 @@ use crate::{
 
 pub(super) fn describe(page: &mut Page, description: &Description) {
     let route = &description.object;
-    let hostnames = list(route, "/spec/hostnames").iter().filter_map(Value::as_str);
-    page.field_lines("Hostnames", &hostnames.map(str::to_owned).collect::<Vec<_>>());
+    if !matches!(kind_of(route), Some(Kind::TcpRoute | Kind::UdpRoute)) {
+        let hostnames = list(route, "/spec/hostnames").iter().filter_map(Value::as_str);
+        page.field_lines("Hostnames", &hostnames.map(str::to_owned).collect::<Vec<_>>());
+    }
     page.section("Parents", &parents(route));
     page.section("Rules", &rules(route));
     if !description.partial {
@@ -67,15 +69,16 @@ fn verdict(entry: &Value) -> String {
 
 fn rules(route: &Value) -> Vec<String> {
     let rules = list(route, "/spec/rules").iter().enumerate();
-    rules.flat_map(|(index, rule)| rule_lines(index, rule)).collect()
+    rules.flat_map(|(index, rule)| rule_lines(kind_of(route), index, rule)).collect()
 }
 
 /// A line for each match, then what happens to the request.
-fn rule_lines(index: usize, rule: &Value) -> Vec<String> {
+fn rule_lines(kind: Option<Kind>, index: usize, rule: &Value) -> Vec<String> {
     let name = rule.get("name").and_then(Value::as_str).map_or(String::new(), |name| format!(" {name}"));
+    let words = if kind == Some(Kind::GrpcRoute) { call_words } else { match_words };
     let matches = match list(rule, "/matches") {
-        [] => vec!["path / and below".to_owned()],
-        matches => matches.iter().map(match_words).collect(),
+        [] => vec![all_of(kind).to_owned()],
+        matches => matches.iter().map(words).collect(),
     };
     let mut lines = vec![format!("{index}{name}: {}", matches[0])];
     lines.extend(matches.iter().skip(1).map(|words| format!("   or {words}")));
@@ -87,6 +90,27 @@ fn rule_lines(index: usize, rule: &Value) -> Vec<String> {
         lines.push(format!("   to {}", backends.join(", ")));
     }
     lines
+}
+
+/// What a rule without matches takes.
+fn all_of(kind: Option<Kind>) -> &'static str {
+    match kind {
+        Some(Kind::GrpcRoute) => "every call",
+        Some(Kind::TcpRoute | Kind::TlsRoute) => "every connection",
+        Some(Kind::UdpRoute) => "every datagram",
+        _ => "path / and below",
+    }
+}
+
+/// A match of a GRPCRoute: `service echo.Echo, method Say, header version = two`.
+fn call_words(one: &Value) -> String {
+    let how = if text(one, "/method/type") == "RegularExpression" { "like " } else { "" };
+    let names = [("service", text(one, "/method/service")), ("method", text(one, "/method/method"))];
+    let names =
+        names.into_iter().filter(|(_, name)| !name.is_empty()).map(|(what, name)| format!("{what} {how}{name}"));
+    let headers = list(one, "/headers").iter().map(|header| value_words("header", header));
+    let words: Vec<String> = names.chain(headers).collect();
+    if words.is_empty() { all_of(Some(Kind::GrpcRoute)).to_owned() } else { words.join(", ") }
 }
 
 fn match_words(one: &Value) -> String {

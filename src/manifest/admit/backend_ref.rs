@@ -13,13 +13,30 @@ pub fn backend(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, object_fields)
 }
 
+/// `BackendRef`.
+pub fn backend_ref(judge: &mut Judge, node: &Node) -> Option<Value> {
+    judge.object(node, weighted_fields)
+}
+
+/// `GRPCBackendRef`.
+pub fn grpc_backend_ref(judge: &mut Judge, node: &Node) -> Option<Value> {
+    judge.object(node, |fields| {
+        weighted_fields(fields);
+        fields.optional("filters", http_filter::grpc_filters);
+    })
+}
+
 /// `HTTPBackendRef`.
 pub fn http_backend_ref(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, |fields| {
-        object_fields(fields);
-        fields.defaulted("weight", 1, |judge, node| judge.integer(node, 0..=1_000_000));
+        weighted_fields(fields);
         fields.optional("filters", http_filter::filters);
     })
+}
+
+fn weighted_fields(fields: &mut Fields) {
+    object_fields(fields);
+    fields.defaulted("weight", 1, |judge, node| judge.integer(node, 0..=1_000_000));
 }
 
 fn object_fields(fields: &mut Fields) {

@@ -24,22 +24,55 @@ const TYPES: &[(&str, &str)] = &[
     ("ExternalAuth", "externalAuth"),
 ];
 
+/// The same for a GRPCRoute.
+const GRPC_TYPES: &[(&str, &str)] = &[
+    ("RequestHeaderModifier", "requestHeaderModifier"),
+    ("ResponseHeaderModifier", "responseHeaderModifier"),
+    ("RequestMirror", "requestMirror"),
+    ("ExtensionRef", "extensionRef"),
+];
+
 /// The types that a list of filters may hold only once.
 const ONCE: &[&str] = &["CORS", "RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect", "URLRewrite"];
 
 /// `filters` of a rule or of a backendRef.
 pub fn filters(judge: &mut Judge, node: &Node) -> Option<Value> {
     let value = judge.list(node, 0..=16, filter)?;
-    let types: Vec<&str> = value.as_array()?.iter().filter_map(|filter| filter["type"].as_str()).collect();
+    let types = once(judge, node, &value)?;
+    if types.contains(&"RequestRedirect") && types.contains(&"URLRewrite") {
+        judge.conflict(node.place, "has both RequestRedirect and URLRewrite", "keep one of them");
+    }
+    Some(value)
+}
+
+/// The types of the filters, of which some may stand only once.
+fn once<'v>(judge: &mut Judge, node: &Node, filters: &'v Value) -> Option<Vec<&'v str>> {
+    let types: Vec<&str> = filters.as_array()?.iter().filter_map(|filter| filter["type"].as_str()).collect();
     for name in ONCE {
         if types.iter().filter(|other| *other == name).count() > 1 {
             judge.conflict(node.place, format!("has more than one {name} filter"), "join them into one");
         }
     }
-    if types.contains(&"RequestRedirect") && types.contains(&"URLRewrite") {
-        judge.conflict(node.place, "has both RequestRedirect and URLRewrite", "keep one of them");
-    }
+    Some(types)
+}
+
+/// `filters` of a GRPCRoute's rule or of its backendRef.
+pub fn grpc_filters(judge: &mut Judge, node: &Node) -> Option<Value> {
+    let value = judge.list(node, 0..=16, grpc_filter)?;
+    once(judge, node, &value)?;
     Some(value)
+}
+
+fn grpc_filter(judge: &mut Judge, node: &Node) -> Option<Value> {
+    judge.object(node, |fields| {
+        let names: Vec<&str> = GRPC_TYPES.iter().map(|(name, _)| *name).collect();
+        fields.required("type", |judge, node| judge.choice(node, &names));
+        fields.optional("requestHeaderModifier", header_modifier);
+        fields.optional("responseHeaderModifier", header_modifier);
+        fields.optional("requestMirror", request_mirror);
+        fields.optional("extensionRef", reference::local);
+        type_and_field(fields, GRPC_TYPES);
+    })
 }
 
 fn filter(judge: &mut Judge, node: &Node) -> Option<Value> {

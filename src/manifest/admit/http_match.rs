@@ -59,7 +59,8 @@ fn plain_path(fields: &mut Fields) {
     }
 }
 
-fn values(judge: &mut Judge, node: &Node, item: fn(&mut Judge, &Node) -> Option<Value>) -> Option<Value> {
+/// A list of header or query parameter matches, whose names are its keys.
+pub fn values(judge: &mut Judge, node: &Node, item: fn(&mut Judge, &Node) -> Option<Value>) -> Option<Value> {
     let value = judge.list(node, 0..=16, item)?;
     judge.unique(node, &value, "name");
     Some(value)
@@ -81,6 +82,7 @@ fn query_param_match(judge: &mut Judge, node: &Node) -> Option<Value> {
     })
 }
 
-fn value_type(judge: &mut Judge, node: &Node) -> Option<Value> {
+/// `type` of a match.
+pub fn value_type(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.choice(node, &["Exact", "RegularExpression"])
 }

@@ -60,11 +60,17 @@ pub fn parent_refs(judge: &mut Judge, node: &Node) -> Option<Value> {
     Some(value)
 }
 
-const MAX_RULES: usize = 16;
+/// `rules` of every kind of route.
+pub const MAX_RULES: usize = 16;
 
 fn rules(judge: &mut Judge, node: &Node) -> Option<Value> {
     let value = judge.list(node, 1..=MAX_RULES, rule)?;
-    let rules = value.as_array()?;
+    named_rules(judge, node, value.as_array()?);
+    Some(value)
+}
+
+/// What holds between the rules of a route: few matches together, and names of their own.
+pub fn named_rules(judge: &mut Judge, node: &Node, rules: &[Value]) {
     let matches: usize = rules.iter().map(|rule| rule["matches"].as_array().map_or(0, Vec::len)).sum();
     if matches > 128 {
         let message = format!("all rules together have {matches} matches, at most 128 allowed");
@@ -81,7 +87,6 @@ fn rules(judge: &mut Judge, node: &Node) -> Option<Value> {
             }
         }
     }
-    Some(value)
 }
 
 fn rule(judge: &mut Judge, node: &Node) -> Option<Value> {
@@ -163,7 +168,8 @@ fn retry(judge: &mut Judge, node: &Node) -> Option<Value> {
     })
 }
 
-fn session_persistence(judge: &mut Judge, node: &Node) -> Option<Value> {
+/// `sessionPersistence` of a rule.
+pub fn session_persistence(judge: &mut Judge, node: &Node) -> Option<Value> {
     judge.object(node, |fields| {
         fields.defaulted("type", "Cookie", |judge, node| judge.choice(node, &["Cookie", "Header"]));
         fields.optional("absoluteTimeout", |judge, node| judge.form(node, &DURATION));

@@ -10,9 +10,11 @@ pub mod core;
 pub mod fields;
 pub mod gateway;
 pub mod gateway_class;
+pub mod grpc_route;
 pub mod http_filter;
 pub mod http_match;
 pub mod http_route;
+pub mod layer4_route;
 pub mod list;
 pub mod listener;
 pub mod metadata;
@@ -44,11 +46,14 @@ pub fn of(kind: Kind) -> Admit {
         Kind::Endpoints => core::endpoints::admit,
         Kind::Gateway => gateway::admit,
         Kind::GatewayClass => gateway_class::admit,
+        Kind::GrpcRoute => grpc_route::admit,
         Kind::HttpRoute => http_route::admit,
         Kind::Namespace => core::namespace::admit,
         Kind::ReferenceGrant => reference_grant::admit,
         Kind::Secret => core::secret::admit,
         Kind::Service => core::service::admit,
+        Kind::TcpRoute | Kind::UdpRoute => layer4_route::admit,
+        Kind::TlsRoute => layer4_route::tls,
     }
 }
 
