@@ -15,8 +15,8 @@ use rustls::sign::CertifiedKey;
 
 use crate::{
     finding::{Finding, Severity},
-    plan::{BackendPlan, BackendProtocol, EndpointsPlan, HostPlan, ListenerPlan, Plan, SocketPlan},
-    snapshot::{Backend, BackendKey, Host, HostPattern, Listener, Protocol, Snapshot, Socket},
+    plan::{self, BackendPlan, BackendProtocol, EndpointsPlan, HostPlan, ListenerPlan, Plan, SocketPlan},
+    snapshot::{Backend, BackendKey, Host, HostPattern, Listener, ListenerProtocol, Protocol, Snapshot, Socket},
 };
 
 mod certificate;
@@ -45,8 +45,14 @@ pub fn compile(
         (*address, compiler.socket(*address, socket, old))
     };
     let sockets = plan.sockets.iter().map(socket).collect();
+    let datagram_socket = |(address, socket): (&SocketAddr, &SocketPlan)| {
+        let old = previous
+            .and_then(|(plan, old)| Some((plan.datagram_sockets.get(address)?, old.datagram_sockets.get(address)?)));
+        (*address, compiler.socket(*address, socket, old))
+    };
+    let datagram_sockets = plan.datagram_sockets.iter().map(datagram_socket).collect();
     let generation = previous.map_or(0, |(_, snapshot)| snapshot.generation) + 1;
-    (Snapshot { generation, sockets, backends }, compiler.findings)
+    (Snapshot { generation, sockets, datagram_sockets, backends }, compiler.findings)
 }
 
 /// What is compiled once although several listeners or sockets have it.
@@ -106,6 +112,7 @@ impl Compiler {
         match old {
             Some((_, old))
                 if old.tls_digest == tls_digest
+                    && old.protocol == protocol(plan.protocol)
                     && same(&old.hosts, &hosts)
                     && same(&old.certificates, &certificates) =>
             {
@@ -113,6 +120,7 @@ impl Compiler {
             }
             _ => Arc::new(Listener {
                 key: plan.key.as_str().into(),
+                protocol: protocol(plan.protocol),
                 hostname: HostPattern::new(plan.hostname.as_deref()),
                 certificates: certificates.into(),
                 tls_digest,
@@ -144,9 +152,21 @@ fn same<T>(old: &[Arc<T>], new: &[Arc<T>]) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new))
 }
 
+fn protocol(plan: plan::ListenerProtocol) -> ListenerProtocol {
+    match plan {
+        plan::ListenerProtocol::Http => ListenerProtocol::Http,
+        plan::ListenerProtocol::Https => ListenerProtocol::Https,
+        plan::ListenerProtocol::Tcp => ListenerProtocol::Tcp,
+        plan::ListenerProtocol::TlsPassthrough => ListenerProtocol::TlsPassthrough,
+        plan::ListenerProtocol::TlsTerminate => ListenerProtocol::TlsTerminate,
+        plan::ListenerProtocol::Udp => ListenerProtocol::Udp,
+    }
+}
+
 /// Of all that a TLS client has agreed to.
 fn tls_digest(plan: &ListenerPlan) -> u64 {
     let mut hasher = DefaultHasher::new();
+    plan.protocol.hash(&mut hasher);
     plan.hostname.hash(&mut hasher);
     plan.certificates.iter().for_each(|certificate| certificate.digest.hash(&mut hasher));
     hasher.finish()

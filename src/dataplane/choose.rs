@@ -53,7 +53,7 @@ mod tests {
     use super::*;
     use crate::{
         dataplane::ConnectionTls,
-        snapshot::{Conditions, Host, HostPattern, Rule, Socket, host::PathMatch},
+        snapshot::{Conditions, Host, HostPattern, ListenerProtocol, Rule, Socket, host::PathMatch},
     };
 
     fn host(name: Option<&str>, route: &str, prefix: &str) -> Arc<Host> {
@@ -78,6 +78,7 @@ mod tests {
             key: name.unwrap_or("any").into(),
             hostname: HostPattern::new(name),
             certificates: Box::default(),
+            protocol: ListenerProtocol::default(),
             tls_digest: 0,
             hosts: hosts.into(),
         })

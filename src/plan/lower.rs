@@ -10,8 +10,8 @@ use std::{
 use crate::graph::{Backend, Certificate, Graph, Listener, Route, Rule, Target, hostname, rule::Match};
 
 use super::{
-    BackendPlan, BackendProtocol, CertificatePlan, EndpointsPlan, FilterPlan, HostPlan, ListenerPlan, MatchPlan,
-    PathPlan, Plan, RulePlan, SocketPlan,
+    BackendPlan, BackendProtocol, CertificatePlan, EndpointsPlan, FilterPlan, HostPlan, ListenerPlan, ListenerProtocol,
+    MatchPlan, PathPlan, Plan, RulePlan, SocketPlan,
     precedence::{PathRank, Precedence},
     rule::{match_plan, rule_plan},
 };
@@ -113,6 +113,7 @@ fn listener<'g>(graph: &'g Graph, own: &Listener, hosts: Hosts<'g>, shared: &mut
     });
     ListenerPlan {
         key: own.key.clone(),
+        protocol: if own.is_tls() { ListenerProtocol::Https } else { ListenerProtocol::Http },
         hostname: own.hostname().map(str::to_ascii_lowercase),
         hosts: hosts.collect(),
         certificates: own.certificates.iter().map(certificate).collect(),

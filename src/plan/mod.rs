@@ -23,6 +23,9 @@ pub use shadow::shadowed;
 pub struct Plan {
     /// By the address to bind; an unspecified IP stands for all addresses of that family.
     pub sockets: BTreeMap<SocketAddr, SocketPlan>,
+    /// UDP sockets, likewise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub datagram_sockets: BTreeMap<SocketAddr, SocketPlan>,
     /// Every backend that a rule names, by its key (`echo/echo-1:8080`).
     pub backends: BTreeMap<String, BackendPlan>,
 }
@@ -30,7 +33,8 @@ pub struct Plan {
 /// One bound socket.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct SocketPlan {
-    /// True for HTTPS, false for HTTP. A socket never mixes the two: *resolve* marks such listeners Conflicted.
+    /// True for HTTPS and TLS, false for HTTP, TCP and UDP. A socket never mixes the two: *resolve* marks such listeners
+    /// Conflicted.
     pub tls: bool,
     /// By hostname, the most specific first: exact names, then wildcards from the longest, then the one without.
     pub listeners: Vec<ListenerPlan>,
@@ -41,12 +45,28 @@ pub struct SocketPlan {
 pub struct ListenerPlan {
     /// `namespace/gateway/listener`.
     pub key: String,
+    #[serde(default)]
+    pub protocol: ListenerProtocol,
     /// Lower case; `*.example.com` for a wildcard; none takes every name.
     pub hostname: Option<String>,
     /// For TLS listeners, in the order of `certificateRefs`; empty when none is usable (the handshake is refused).
     pub certificates: Vec<CertificatePlan>,
-    /// By hostname as written in the routes, the most specific first.
+    /// By hostname as written in the routes, the most specific first. Those of TCP, TLS and UDP listeners have one rule and
+    /// one match, which takes everything; TCP and UDP listeners have at most one host.
     pub hosts: Vec<Arc<HostPlan>>,
+}
+
+/// What a listener speaks with its clients.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ListenerProtocol {
+    #[default]
+    Http,
+    Https,
+    Tcp,
+    TlsPassthrough,
+    TlsTerminate,
+    Udp,
 }
 
 /// A certificate chain with its key. Compared by content.

@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// By the bound address.
     pub sockets: HashMap<SocketAddr, Arc<Socket>>,
+    /// UDP sockets, likewise: an address may be bound for both.
+    pub datagram_sockets: HashMap<SocketAddr, Arc<Socket>>,
     pub backends: HashMap<BackendKey, Arc<Backend>>,
 }
 
@@ -40,6 +42,7 @@ pub struct Socket {
 pub struct Listener {
     /// `namespace/gateway/listener`.
     pub key: Arc<str>,
+    pub protocol: ListenerProtocol,
     pub hostname: HostPattern,
     /// In the order of `certificateRefs`; empty for HTTP, or when none is usable.
     pub certificates: Box<[Arc<CertifiedKey>]>,
@@ -47,6 +50,23 @@ pub struct Listener {
     pub tls_digest: u64,
     /// The most specific hostname first.
     pub hosts: ByHostname<Arc<Host>>,
+}
+
+/// What a listener speaks with its clients. HTTPS and TLS listeners share a socket, and the server name decides; an HTTP,
+/// TCP or UDP listener shares none with another protocol.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ListenerProtocol {
+    #[default]
+    Http,
+    Https,
+    /// A connection goes to the one rule of the first host, whatever its bytes are.
+    Tcp,
+    /// TLS that the backend terminates: by the server name to the one rule of its host.
+    TlsPassthrough,
+    /// TLS that ends here, with whatever is inside it: likewise.
+    TlsTerminate,
+    /// A datagram goes to the one rule of the first host.
+    Udp,
 }
 
 /// A hostname to match, in lower case.

@@ -18,7 +18,7 @@ STRINGS = [
     "a" * 64 + "/b", "b/" + "a" * 63, "b/" + "a" * 64, "Apply", "Update", "FieldsV1", "2026-01-31T12:00:00Z",
     "2026-01-31T12:00:00.5+01:00", "2026-02-30T12:00:00Z", "2026-01-31 12:00:00Z", "2026-01-31t12:00:00z", "2026-01-31",
     "2026-01-31T1:00:00Z", "2026-01-31T12:00:60Z", "2026-01-31T12:00:00+24:00", "2026-01-31T24:00:00Z", "orphan",
-    "foregroundDeletion", "default", "kube-system",
+    "foregroundDeletion", "default", "kube-system", "\u017foo", "\u212aa.b", ".a.b", "a.1", "_a._b1", "echo.v1.Echo",
 ]
 
 METADATA = {
@@ -61,6 +61,14 @@ def filtered(*filters, **rule):
 
 BACKEND = {"group": "", "kind": "Service", "name": "b", "namespace": "other", "port": 80, "weight": 1}
 MODIFIER = {"set": [{"name": "a", "value": "1"}], "add": [{"name": "b", "value": "2 3"}], "remove": ["c", "d"]}
+
+PARENT = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "n", "name": "g", "sectionName": "s",
+          "port": 80}
+GRPC_FILTERS = [
+    {"type": "RequestHeaderModifier", "requestHeaderModifier": MODIFIER},
+    {"type": "ResponseHeaderModifier", "responseHeaderModifier": MODIFIER},
+    {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "m", "port": 80}, "percent": 10}},
+    {"type": "ExtensionRef", "extensionRef": LOCAL}]
 
 BASES = [
     document("GatewayClass", metadata=METADATA, spec={
@@ -139,4 +147,28 @@ BASES = [
         "name": "c", "path": "/", "lifetimeType": "Permanent"}}},
         {"sessionPersistence": {"type": "Header", "header": {"name": "h"}}}),
     route({"matches": [{}] * 64}, {"matches": [{"method": "GET"}] * 63}, {}),
+    document("GRPCRoute", metadata=METADATA, spec={
+        "parentRefs": [PARENT], "useDefaultGateways": "None", "hostnames": ["a.example.com", "*.example.com"],
+        "rules": [{"name": "r", "matches": [
+            {"method": {"type": "Exact", "service": "echo.v1.Echo", "method": "Say"},
+             "headers": [{"type": "Exact", "name": "h", "value": "v w"}]},
+            {"method": {"type": "RegularExpression", "service": "a.*", "method": ""}},
+            {"method": {"service": ".a"}}, {"method": {"method": "A"}},
+            {"headers": [{"name": "a", "value": "b"}, {"type": "RegularExpression", "name": "b", "value": "("}]}],
+            "filters": GRPC_FILTERS, "backendRefs": [{**BACKEND, "filters": GRPC_FILTERS}],
+            "sessionPersistence": {"cookie": {"name": "c"}}}, {"name": "r2"}, {}]},
+        status={"parents": [{"parentRef": PARENT, "controllerName": "a.b/c", "conditions": CONDITIONS}]}),
+    document("GRPCRoute", spec={"rules": [{"matches": [{}] * 64}, {"matches": [{}] * 63}, {}]}),
+    document("GRPCRoute", spec={"rules": []}),
+    document("TLSRoute", spec={"parentRefs": [PARENT], "hostnames": ["a.example.com", "*.example.com"],
+                               "rules": [{"name": "r", "backendRefs": [BACKEND]}]},
+             status={"parents": [{"parentRef": PARENT, "controllerName": "a.b/c", "conditions": CONDITIONS}]}),
+    document("TLSRoute", "v1alpha3", spec={"hostnames": ["a.b"], "rules": [{"backendRefs": [{"name": "b", "port": 80}]}]}),
+    *(document(kind, version, spec={
+        "parentRefs": [PARENT], "useDefaultGateways": "All", **extra,
+        "rules": [{"name": "r", "backendRefs": [BACKEND]}, {"name": "s", "backendRefs": [BACKEND]}][:count]})
+      for kind, version, count, extra in (
+          ("TLSRoute", "v1alpha2", 2, {"hostnames": ["a.b"]}), ("TLSRoute", "v1alpha2", 1, {}),
+          ("TCPRoute", "v1", 1, {}), ("TCPRoute", "v1alpha2", 2, {}),
+          ("UDPRoute", "v1", 1, {}), ("UDPRoute", "v1alpha2", 2, {}))),
 ]

@@ -72,6 +72,7 @@ pub fn plain(addresses: &[SocketAddr]) -> Plan {
 pub fn listener(name: &str, hostname: Option<&str>, certificates: &[&CertificatePlan]) -> ListenerPlan {
     ListenerPlan {
         key: format!("test/gateway/{name}"),
+        protocol: Default::default(),
         hostname: hostname.map(str::to_owned),
         certificates: certificates.iter().map(|plan| (*plan).clone()).collect(),
         hosts: Vec::new(),

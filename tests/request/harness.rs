@@ -103,12 +103,14 @@ impl Config {
             key: "test/gateway/http".into(),
             hostname: HostPattern::Any,
             certificates: Box::default(),
+            protocol: Default::default(),
             tls_digest: 0,
             hosts: vec![Arc::new(host)].into(),
         };
         let socket = Socket { address, tls: false, listeners: vec![Arc::new(listener)].into() };
         let backends = std::mem::take(&mut self.backends).into_iter();
         Snapshot {
+            datagram_sockets: Default::default(),
             generation: 1,
             sockets: [(address, Arc::new(socket))].into_iter().collect(),
             backends: backends.map(|backend| (backend.key.clone(), Arc::new(backend))).collect(),
