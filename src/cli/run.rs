@@ -122,6 +122,18 @@ struct TrafficFlags {
     /// The same for WebSockets and CONNECT streams
     #[arg(long, env = "GAPI_UPGRADE_IDLE_TIMEOUT", default_value_t = Span(Settings::default().upgrade_idle_timeout), value_name = "DURATION")]
     upgrade_idle_timeout: Span,
+    /// No byte in either direction over a connection of a TCP or TLS listener
+    #[arg(long, env = "GAPI_TCP_IDLE_TIMEOUT", default_value_t = Span(Settings::default().tcp_idle_timeout), value_name = "DURATION")]
+    tcp_idle_timeout: Span,
+    /// No datagram in a UDP session
+    #[arg(long, env = "GAPI_UDP_IDLE_TIMEOUT", default_value_t = Span(Settings::default().udp_idle_timeout), value_name = "DURATION")]
+    udp_idle_timeout: Span,
+    /// The same once both sides have spoken
+    #[arg(long, env = "GAPI_UDP_STREAM_TIMEOUT", default_value_t = Span(Settings::default().udp_stream_timeout), value_name = "DURATION")]
+    udp_stream_timeout: Span,
+    /// UDP sessions of all clients; beyond it the one that was silent for longest ends
+    #[arg(long, env = "GAPI_MAX_UDP_SESSIONS", default_value_t = Settings::default().max_udp_sessions, value_name = "N")]
+    max_udp_sessions: usize,
     /// Trailers of a message
     #[arg(long, env = "GAPI_MAX_TRAILERS", default_value_t = Size(Settings::default().max_trailers), value_name = "SIZE")]
     max_trailers: Size,
@@ -203,6 +215,10 @@ impl TrafficFlags {
             connect_timeout: self.connect_timeout.0,
             stall_timeout: self.stall_timeout.0,
             upgrade_idle_timeout: self.upgrade_idle_timeout.0,
+            tcp_idle_timeout: self.tcp_idle_timeout.0,
+            udp_idle_timeout: self.udp_idle_timeout.0,
+            udp_stream_timeout: self.udp_stream_timeout.0,
+            max_udp_sessions: self.max_udp_sessions,
             max_trailers: self.max_trailers.0,
             max_trailer_fields: self.max_trailer_fields,
             h2_max_streams: self.h2_max_streams,

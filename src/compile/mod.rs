@@ -168,7 +168,10 @@ fn tls_digest(plan: &ListenerPlan) -> u64 {
     let mut hasher = DefaultHasher::new();
     plan.protocol.hash(&mut hasher);
     plan.hostname.hash(&mut hasher);
-    plan.certificates.iter().for_each(|certificate| certificate.digest.hash(&mut hasher));
+    // A connection to a backend goes on whatever certificate it began with.
+    if plan.protocol != plan::ListenerProtocol::TlsTerminate {
+        plan.certificates.iter().for_each(|certificate| certificate.digest.hash(&mut hasher));
+    }
     hasher.finish()
 }
 

@@ -24,10 +24,11 @@ use super::{
     exchange,
     framing::Bounds,
     io::{Io, Protocol},
+    layer4,
     outcome::Reason,
     pulse::{Phase, Pulse},
     serve, socket,
-    tls::Tls,
+    tls::{Secured, Tls},
     transport::Transport,
 };
 
@@ -190,20 +191,33 @@ async fn serve_connection(
     permit: Permit,
 ) {
     let Ok(local) = stream.local_addr() else { return };
-    let is_tls = worker.snapshots.pin().sockets.get(&socket).is_some_and(|socket| socket.tls);
+    let (is_tls, is_tcp) = {
+        let snapshot = worker.snapshots.pin();
+        let socket = snapshot.sockets.get(&socket);
+        (socket.is_some_and(|socket| socket.tls), socket.is_some_and(|socket| socket.is_tcp()))
+    };
     let phase = if is_tls { Phase::Handshake } else { Phase::Idle };
     let pulse = Arc::new(Pulse::new(worker.connections.clock.clone(), phase));
     let mut connection = Connection::new(peer, local, socket, None);
     let max_waiting = worker.settings.h2_max_send_buffer;
     let handle = worker.connections.add(socket, pulse, max_waiting, connection.tunnels.clone());
     // Boxed, so that a connection of HTTP/1 does not carry the room for the others.
+    if is_tcp {
+        let client = layer4::Client::Plain(stream, Vec::new());
+        return Box::pin(layer4::serve(worker, connection, handle, client, permit)).await;
+    }
     let started = if is_tls {
-        Box::pin(start_tls(&worker, &tls, &handle, stream, &connection, permit)).await
+        Box::pin(start_tls(&worker, &tls, &handle, stream, &mut connection, permit)).await
     } else {
-        start_plain(&worker, &handle, stream, permit).await
+        start_plain(&worker, &handle, stream, permit).await.map(Started::Http)
     };
-    let Some((io, protocol, tls)) = started else { return worker.connections.remove(&handle) };
-    connection.tls = tls;
+    let (io, protocol) = match started {
+        None => return worker.connections.remove(&handle),
+        Some(Started::Layer4(client, permit)) => {
+            return Box::pin(layer4::serve(worker, connection, handle, client, permit)).await;
+        }
+        Some(Started::Http(http)) => http,
+    };
     let connection = Rc::new(connection);
     match protocol {
         Protocol::Http1 => serve::http1(worker, connection, handle, io).await,
@@ -211,13 +225,17 @@ async fn serve_connection(
     }
 }
 
-type Started = Option<(Io, Protocol, Option<super::ConnectionTls>)>;
+/// What a connection has turned out to be.
+enum Started {
+    Http((Io, Protocol)),
+    Layer4(layer4::Client, Permit),
+}
 
-async fn start_plain(worker: &Worker, handle: &Handle, stream: TcpStream, permit: Permit) -> Started {
+async fn start_plain(worker: &Worker, handle: &Handle, stream: TcpStream, permit: Permit) -> Option<(Io, Protocol)> {
     let bounds = Bounds::new(&worker.settings);
     let mut io = Io::new(Transport::Plain(stream), handle.pulse.clone(), bounds, permit);
     let protocol = handle.unless_closed(io.sniff()).await?.ok()?;
-    Some((io, protocol, None))
+    Some((io, protocol))
 }
 
 async fn start_tls(
@@ -225,9 +243,9 @@ async fn start_tls(
     tls: &Tls,
     handle: &Handle,
     stream: TcpStream,
-    connection: &Connection,
+    connection: &mut Connection,
     permit: Permit,
-) -> Started {
+) -> Option<Started> {
     let shaken = tls.accept(stream, connection.socket, &worker.snapshots);
     let shaken = handle.unless_closed(shaken).await?.inspect_err(|error| {
         // Whoever goes away in between was asked for nothing that failed: health checks do so all day.
@@ -240,10 +258,16 @@ async fn start_tls(
     handle.pulse.enter(Phase::Idle);
     let Worker { connections, settings, snapshots, .. } = worker;
     connections.check(handle, &snapshots.pin(), settings.listener_drain_timeout);
+    connection.tls = Some(shaken.tls);
+    let (stream, protocol) = match shaken.stream {
+        Secured::Http(stream, protocol) => (stream, protocol),
+        Secured::Terminated(stream) => return Some(Started::Layer4(layer4::Client::Tls(stream), permit)),
+        Secured::Passed(stream, first) => return Some(Started::Layer4(layer4::Client::Plain(stream, first), permit)),
+    };
     let bounds = Bounds::new(&worker.settings);
-    let mut io = Io::new(Transport::Tls(Box::new(shaken.stream)), handle.pulse.clone(), bounds, permit);
-    io.speak(shaken.protocol);
-    Some((io, shaken.protocol, Some(shaken.tls)))
+    let mut io = Io::new(Transport::Tls(stream), handle.pulse.clone(), bounds, permit);
+    io.speak(protocol);
+    Some(Started::Http((io, protocol)))
 }
 
 #[cfg(test)]

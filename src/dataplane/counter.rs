@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::outcome::Reason;
 
 /// The counters of one worker, alone on their cache lines.
-#[derive(Default)]
 #[repr(align(128))]
 pub struct Counters {
     reasons: [AtomicU64; Reason::ALL.len()],
@@ -17,6 +16,21 @@ pub struct Counters {
     pub mirrors: AtomicU64,
     /// Mirrored requests given up: too many at once, no endpoint, too slow for the body.
     pub mirrors_dropped: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        let zero = || AtomicU64::new(0);
+        Counters {
+            reasons: std::array::from_fn(|_| zero()),
+            statuses: Default::default(),
+            connects: zero(),
+            connect_failures: zero(),
+            retries: zero(),
+            mirrors: zero(),
+            mirrors_dropped: zero(),
+        }
+    }
 }
 
 impl Counters {

@@ -33,6 +33,7 @@ struct Allowances {
     idle: u32,
     stall: u32,
     upgrade: u32,
+    relayed: u32,
     linger: u32,
 }
 
@@ -79,6 +80,7 @@ impl Connections {
             idle: clock.ticks(settings.client_idle_timeout),
             stall: clock.ticks(settings.stall_timeout),
             upgrade: clock.ticks(settings.upgrade_idle_timeout),
+            relayed: clock.ticks(settings.tcp_idle_timeout),
             linger: clock.ticks(LINGER),
         };
         Connections { clock, allowances, next: Cell::new(0), live: RefCell::default(), all_leaving: Cell::new(None) }
@@ -308,6 +310,7 @@ impl Handle {
                 self.tunnels.part_due(now);
             }
             Phase::Leaving if outlived(allowances.head) => self.close(),
+            Phase::Relayed if outlived(allowances.relayed) => self.close(),
             Phase::Upgraded if outlived(allowances.upgrade) || self.tunnels.any_due(now) => self.end(),
             _ => {}
         }

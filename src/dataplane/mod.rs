@@ -33,14 +33,17 @@ mod frame;
 mod framing;
 mod gate;
 mod head;
+mod hello;
 mod holder;
 pub mod http;
 mod io;
+mod layer4;
 mod mirror;
 pub mod outcome;
 mod parting;
 mod pulse;
 mod redirect;
+mod relay;
 mod serve;
 pub mod setting;
 pub mod socket;
@@ -78,6 +81,7 @@ pub struct Worker {
     /// Everyone who is connected to this worker.
     connections: Connections,
     upstreams: Upstreams,
+    relay_buffers: relay::Buffers,
     /// Mirrored requests under way.
     mirrors: Cell<usize>,
     housekeeping: Cell<bool>,
@@ -102,6 +106,7 @@ impl Worker {
             balance: Balance::default(),
             clock,
             upstreams: Upstreams::default(),
+            relay_buffers: relay::Buffers::default(),
             mirrors: Cell::new(0),
             housekeeping: Cell::new(false),
         })

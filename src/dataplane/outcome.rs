@@ -63,6 +63,8 @@ reasons! {
     /// The backend ended its answer before it was whole.
     AnswerCut: Backend, BAD_GATEWAY, "answer-cut", "the backend's answer was cut off";
     BackendClosed: Backend, BAD_GATEWAY, "backend-closed", "the backend closed the connection without an answer";
+    /// A connection of TCP or TLS that the backend broke.
+    BackendReset: Backend, BAD_GATEWAY, "backend-reset", "the backend broke the connection";
     BackendStalled: Backend, GATEWAY_TIMEOUT, "backend-stalled", "the backend did not answer in time";
     BackendTimeout: Backend, GATEWAY_TIMEOUT, "backend-request-timeout", "the backend did not answer in time";
     BadAnswer: Backend, BAD_GATEWAY, "bad-answer", "the backend's answer is malformed";
@@ -79,6 +81,8 @@ reasons! {
     CodingNotServed: Client, NOT_IMPLEMENTED, "coding-not-served", "only the chunked transfer coding is served";
     ConnectFailed: Backend, BAD_GATEWAY, "connect-failed", "no endpoint of the backend could be reached";
     ConnectTimeout: Backend, GATEWAY_TIMEOUT, "connect-timeout", "no endpoint of the backend could be reached in time";
+    /// A connection of TCP or TLS that was idle for too long, or whose listener or gateway left.
+    GatewayEnded: Gateway, SERVICE_UNAVAILABLE, "gateway-ended", "the gateway ended the connection";
     /// No TLS connection came about, so there is no answer either.
     HandshakeFailed: Client, BAD_REQUEST, "handshake-failed", "";
     HeadTimeout: Client, REQUEST_TIMEOUT, "head-timeout", "the request's head did not arrive in time";
@@ -91,6 +95,8 @@ reasons! {
     NoBackend: Gateway, INTERNAL_SERVER_ERROR, "no-backend", "this route has no backend";
     NoEndpoint: Backend, SERVICE_UNAVAILABLE, "no-endpoint", "the backend has no ready endpoint";
     NoRoute: Client, NOT_FOUND, "no-route", "no route matches this request";
+    /// A connection of TCP or TLS that both sides ended.
+    Relayed: Nobody, OK, "relayed", "";
     RequestTimeout: Backend, GATEWAY_TIMEOUT, "request-timeout", "the request was not answered in time";
     /// A rule that cannot be served, or a rewrite that leads nowhere.
     RuleBroken: Gateway, INTERNAL_SERVER_ERROR, "rule-broken", "the rule for this request cannot be served";
@@ -124,7 +130,8 @@ mod tests {
     fn words_are_unique_and_failures_have_error_statuses() {
         let words: HashSet<_> = Reason::ALL.iter().map(|reason| reason.word()).collect();
         assert_eq!(words.len(), Reason::ALL.len());
-        for reason in Reason::ALL.iter().filter(|reason| **reason != Reason::Answered) {
+        let failures = Reason::ALL.iter().filter(|reason| reason.fault() != Fault::Nobody);
+        for reason in failures {
             assert!(reason.status().as_u16() >= 400, "{reason:?}");
             assert_eq!(reason.status().is_client_error(), reason.fault() == Fault::Client && reason.status() != 501);
         }

@@ -80,12 +80,14 @@ pub enum Phase {
     Leaving,
     /// A WebSocket or another upgraded stream; since the last byte.
     Upgraded,
+    /// A connection of TCP or TLS between client and backend; since the last byte.
+    Relayed,
     /// The last word was said; what the client still sends is thrown away.
     Lingering,
 }
 
 impl Phase {
-    const ALL: [Phase; 8] = [
+    const ALL: [Phase; 9] = [
         Phase::Handshake,
         Phase::Idle,
         Phase::Head,
@@ -93,6 +95,7 @@ impl Phase {
         Phase::Streams,
         Phase::Leaving,
         Phase::Upgraded,
+        Phase::Relayed,
         Phase::Lingering,
     ];
 }
@@ -226,7 +229,7 @@ impl Pulse {
 
     fn progress(&self, direction: u8) {
         self.waits.store(self.waits.load(Relaxed) & !direction, Relaxed);
-        if matches!(self.phase(), Phase::Message | Phase::Upgraded) {
+        if matches!(self.phase(), Phase::Message | Phase::Upgraded | Phase::Relayed) {
             self.since.store(self.clock.now(), Relaxed);
         }
     }

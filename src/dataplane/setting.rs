@@ -25,6 +25,14 @@ pub struct Settings {
     pub stall_timeout: Duration,
     /// The same for WebSockets and CONNECT streams.
     pub upgrade_idle_timeout: Duration,
+    /// The same for connections of TCP and TLS listeners.
+    pub tcp_idle_timeout: Duration,
+    /// A UDP session ends when no datagram came for so long.
+    pub udp_idle_timeout: Duration,
+    /// The same once both sides have spoken.
+    pub udp_stream_timeout: Duration,
+    /// All workers together; beyond it the session that was silent for longest ends.
+    pub max_udp_sessions: usize,
     pub max_trailers: usize,
     pub max_trailer_fields: usize,
     pub h2_max_streams: u32,
@@ -64,6 +72,10 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(60),
             upgrade_idle_timeout: Duration::from_secs(3600),
+            tcp_idle_timeout: Duration::from_secs(3600),
+            udp_idle_timeout: Duration::from_secs(60),
+            udp_stream_timeout: Duration::from_secs(180),
+            max_udp_sessions: 65_536,
             max_trailers: 16 << 10,
             max_trailer_fields: 64,
             h2_max_streams: 128,

@@ -8,14 +8,18 @@ use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
     pki_types::ServerName,
-    server::{Acceptor, ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert},
+    server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+use tokio_rustls::{StartHandshake, server::TlsStream};
 
-use super::{ConnectionTls, io::Protocol};
-use crate::snapshot::{Listener, Snapshot, Socket, cell::SnapshotReader};
+use super::{
+    ConnectionTls,
+    hello::{self, Hello},
+    io::Protocol,
+};
+use crate::snapshot::{Listener, ListenerProtocol, Snapshot, Socket, cell::SnapshotReader};
 
 /// Alerts of RFC 8446, section 6.2, and RFC 6066, section 3.
 const MISSING_EXTENSION: u8 = 109;
@@ -25,13 +29,21 @@ const UNRECOGNIZED_NAME: u8 = 112;
 /// worker and after every reload.
 pub struct Tls(ServerConfig);
 
-/// What a handshake led to.
+/// What a ClientHello, or the handshake that it began, led to.
 pub struct Handshake {
-    pub stream: TlsStream<TcpStream>,
+    pub stream: Secured,
     pub tls: ConnectionTls,
     /// [`Listener::tls_digest`].
     pub digest: u64,
-    pub protocol: Protocol,
+}
+
+/// Who has the other end of the TLS, and what is in it.
+pub enum Secured {
+    Http(Box<TlsStream<TcpStream>>, Protocol),
+    /// Bytes for a backend.
+    Terminated(Box<TlsStream<TcpStream>>),
+    /// A backend, with what has been read.
+    Passed(TcpStream, Vec<u8>),
 }
 
 impl Tls {
@@ -55,31 +67,42 @@ impl Tls {
     /// The client's fault, or no listener is there for it; an alert has been sent where one could be.
     pub async fn accept(
         &self,
-        stream: TcpStream,
+        mut stream: TcpStream,
         socket: SocketAddr,
         snapshots: &SnapshotReader,
     ) -> io::Result<Handshake> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        let hello = start.client_hello();
+        let Hello { accepted, bytes } = hello::read(&mut stream).await?;
+        let hello = accepted.client_hello();
         let server_name = hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
         let snapshot = snapshots.pin();
         let listener = find_listener(&snapshot, socket, server_name.as_deref());
-        let chosen = listener.and_then(|listener| Some((listener, choose(listener, &hello)?)));
+        let chosen = listener.and_then(|listener| Some((listener, answer(listener, &hello)?)));
         let Some((listener, key)) = chosen else {
             let alert = if server_name.is_none() { MISSING_EXTENSION } else { UNRECOGNIZED_NAME };
-            return Err(refuse(start.io, alert).await);
+            return Err(refuse(stream, alert).await);
         };
-        let (key_of_listener, digest) = (listener.key.clone(), listener.tls_digest);
-        let mut config = self.0.clone();
-        config.cert_resolver = Arc::new(Chosen(Some(key)));
+        let (protocol, digest) = (listener.protocol, listener.tls_digest);
+        let tls = ConnectionTls { server_name, listener: listener.key.clone() };
         // A slow handshake keeps no old snapshot alive.
         drop(snapshot);
-        let stream = start.into_stream(Arc::new(config)).await?;
+        let Answer::Certificate(key) = key else {
+            return Ok(Handshake { stream: Secured::Passed(stream, bytes), tls, digest });
+        };
+        drop(bytes);
+        let mut config = self.0.clone();
+        config.cert_resolver = Arc::new(Chosen(Some(key)));
+        if protocol == ListenerProtocol::TlsTerminate {
+            config.alpn_protocols.clear();
+        }
+        let stream = StartHandshake::from_parts(accepted, stream).into_stream(Arc::new(config)).await?;
         let protocol = match stream.get_ref().1.alpn_protocol() {
+            _ if protocol == ListenerProtocol::TlsTerminate => {
+                return Ok(Handshake { stream: Secured::Terminated(Box::new(stream)), tls, digest });
+            }
             Some(b"h2") => Protocol::Http2,
             _ => Protocol::Http1,
         };
-        Ok(Handshake { stream, tls: ConnectionTls { server_name, listener: key_of_listener }, digest, protocol })
+        Ok(Handshake { stream: Secured::Http(Box::new(stream), protocol), tls, digest })
     }
 }
 
@@ -88,6 +111,23 @@ fn find_listener<'a>(snapshot: &'a Snapshot, socket: SocketAddr, name: Option<&s
     let Socket { tls: true, listeners, .. } = &**snapshot.sockets.get(&socket)? else { return None };
     // The empty name is matched by no pattern but that of every name.
     listeners.find(name.unwrap_or("")).next().map(|listener| &**listener)
+}
+
+/// Who answers a ClientHello.
+enum Answer {
+    Certificate(Arc<CertifiedKey>),
+    Backend,
+}
+
+/// None where the listener has neither a certificate nor a backend for the name.
+fn answer(listener: &Listener, hello: &ClientHello<'_>) -> Option<Answer> {
+    let name = hello.server_name().map(str::to_ascii_lowercase).unwrap_or_default();
+    let has_host = || listener.hosts.find(&name).next().is_some();
+    match listener.protocol {
+        ListenerProtocol::TlsPassthrough => has_host().then_some(Answer::Backend),
+        ListenerProtocol::TlsTerminate if !has_host() => None,
+        _ => choose(listener, hello).map(Answer::Certificate),
+    }
 }
 
 /// The first certificate that the client can verify and that has the name it asked for; else the first that it can

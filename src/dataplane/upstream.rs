@@ -369,13 +369,21 @@ fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
 }
 
 async fn connect(worker: &Worker, endpoint: SocketAddr) -> Result<TokioIo<BackendStream>, Reason> {
+    connect_tcp(worker, endpoint).await.map(|stream| TokioIo::new(BackendStream::new(stream)))
+}
+
+/// Connects to an endpoint, which is passed over for a while where that fails.
+///
+/// # Errors
+/// [`Reason::ConnectFailed`], [`Reason::ConnectTimeout`].
+pub async fn connect_tcp(worker: &Worker, endpoint: SocketAddr) -> Result<TcpStream, Reason> {
     add(&worker.counters.connects);
     let connected = tokio::time::timeout(worker.settings.connect_timeout, TcpStream::connect(endpoint)).await;
     let failed = match connected {
         Ok(Ok(stream)) => {
             // Without it small writes wait for acknowledgements; where it cannot be set, they do.
             let _ = stream.set_nodelay(true);
-            return Ok(TokioIo::new(BackendStream::new(stream)));
+            return Ok(stream);
         }
         Ok(Err(_)) => Reason::ConnectFailed,
         Err(_) => Reason::ConnectTimeout,

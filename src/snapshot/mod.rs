@@ -38,6 +38,13 @@ pub struct Socket {
     pub listeners: ByHostname<Arc<Listener>>,
 }
 
+impl Socket {
+    /// Do its connections go to a backend as they are?
+    pub fn is_tcp(&self) -> bool {
+        self.listeners.iter().next().is_some_and(|listener| listener.protocol == ListenerProtocol::Tcp)
+    }
+}
+
 /// A listener of a Gateway.
 pub struct Listener {
     /// `namespace/gateway/listener`.

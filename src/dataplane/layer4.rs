@@ -1,0 +1,221 @@
+//! Connections of TCP and TLS listeners: which backend has them, and their way to it.
+
+use std::{
+    cell::Cell,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::Context,
+    time::{Duration, Instant},
+};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+use super::{
+    Connection, Worker,
+    accept::Permit,
+    access_log::Line,
+    drain::Handle,
+    outcome::Reason,
+    pulse::Phase,
+    relay::{Cut, Meter, relay},
+    upstream::connect_tcp,
+};
+use crate::snapshot::{Backend, Host, Listener, Rule, Snapshot};
+
+/// Endpoints that are tried for one connection.
+const MAX_CONNECTS: usize = 4;
+/// Peers that are gone without a word are found out after about two minutes.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+
+/// The client's side.
+pub enum Client {
+    /// As it came, with what was read of it already.
+    Plain(TcpStream, Vec<u8>),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Client {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Client::Plain(stream, _) => stream,
+            Client::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+/// Serves one connection, whose listener is known for TLS, from its choice of a backend to its end.
+///
+/// The choice is made once, by the snapshot in force, and stands as long as the connection does.
+pub async fn serve(worker: Rc<Worker>, connection: Connection, handle: Rc<Handle>, client: Client, _permit: Permit) {
+    worker.keep_house();
+    handle.pulse.enter(Phase::Relayed);
+    let mut stream = Stream {
+        worker: &worker,
+        connection: &connection,
+        handle: &handle,
+        started: Instant::now(),
+        route: None,
+        endpoint: None,
+        received: Cell::new(0),
+        sent: Cell::new(0),
+    };
+    let connected = handle.unless_closed(stream.connect()).await.unwrap_or(Err(Reason::GatewayEnded));
+    let reason = match connected {
+        Ok(backend) => stream.carry(client, backend).await,
+        Err(reason) => {
+            reset(client.tcp());
+            reason
+        }
+    };
+    stream.finish(reason);
+    worker.connections.remove(&handle);
+}
+
+/// A connection on its way.
+struct Stream<'a> {
+    worker: &'a Rc<Worker>,
+    connection: &'a Connection,
+    handle: &'a Handle,
+    started: Instant,
+    route: Option<(Arc<str>, usize)>,
+    endpoint: Option<SocketAddr>,
+    received: Cell<u64>,
+    sent: Cell<u64>,
+}
+
+impl Stream<'_> {
+    /// A connection to an endpoint of the backend that is next.
+    async fn connect(&mut self) -> Result<TcpStream, Reason> {
+        let worker = self.worker;
+        let backend = {
+            let snapshot = worker.snapshots.pin();
+            let rule = rule(&snapshot, self.connection).ok_or(Reason::NoRoute)?;
+            self.route = Some((rule.route.clone(), rule.index));
+            backend(worker, &snapshot, rule)?
+        };
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        loop {
+            let now = worker.clock.now();
+            let avoid = |endpoint| tried.contains(&endpoint) || worker.upstreams.is_passed_over(endpoint, now);
+            let endpoint = worker.balance.endpoint(&backend, avoid).ok_or(Reason::NoEndpoint)?;
+            self.endpoint = Some(endpoint);
+            match connect_tcp(worker, endpoint).await {
+                Ok(stream) => {
+                    _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+                    return Ok(stream);
+                }
+                Err(reason) => {
+                    let again = tried.contains(&endpoint);
+                    tried.push(endpoint);
+                    if again || tried.len() >= backend.endpoints.len().min(MAX_CONNECTS) {
+                        return Err(reason);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn carry(&self, client: Client, mut backend: TcpStream) -> Reason {
+        _ = SockRef::from(client.tcp()).set_tcp_keepalive(&KEEPALIVE);
+        match client {
+            Client::Plain(mut stream, first) => {
+                let relayed = self.relay(&mut stream, &mut backend, first).await;
+                ended(relayed, &stream, &backend)
+            }
+            Client::Tls(mut stream) => {
+                let relayed = self.relay(&mut *stream, &mut backend, Vec::new()).await;
+                ended(relayed, stream.get_ref().0, &backend)
+            }
+        }
+    }
+
+    async fn relay(
+        &self,
+        client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        backend: &mut TcpStream,
+        first: Vec<u8>,
+    ) -> Result<(), Cut> {
+        let ended = |cx: &Context<'_>| {
+            self.handle.attend(cx);
+            self.handle.closed()
+        };
+        let moved = || self.handle.pulse.written();
+        let meter = Meter { received: &self.received, sent: &self.sent, moved: &moved, ended: &ended };
+        relay(client, backend, first, &self.worker.relay_buffers, meter).await
+    }
+
+    /// Counts and logs it.
+    fn finish(self, reason: Reason) {
+        self.worker.counters.ended(reason, 0);
+        let Some(log) = &self.worker.access_log else { return };
+        let tls = self.connection.tls.as_ref();
+        log.put(&Line {
+            time: format!("{:.3}", jiff::Timestamp::now()),
+            client: self.connection.peer.ip().to_canonical(),
+            method: "",
+            host: tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or(""),
+            target: "",
+            protocol: if tls.is_some() { "TLS" } else { "TCP" },
+            request_id: "",
+            status: 0,
+            reason: reason.word(),
+            fault: reason.fault().word(),
+            route: self.route.as_ref().map(|(route, _)| &**route),
+            rule: self.route.as_ref().map(|(_, rule)| *rule),
+            endpoint: self.endpoint,
+            bytes_received: self.received.get(),
+            bytes_sent: self.sent.get(),
+            milliseconds: self.started.elapsed().as_micros() as f64 / 1000.0,
+        });
+    }
+}
+
+/// The rule for a connection: of the host with the most specific name at its listener.
+fn rule<'s>(snapshot: &'s Snapshot, connection: &Connection) -> Option<&'s Rule> {
+    let socket = snapshot.sockets.get(&connection.socket)?;
+    let tls = connection.tls.as_ref();
+    let is_own = |listener: &&Arc<Listener>| tls.is_none_or(|tls| listener.key == tls.listener);
+    let listener = socket.listeners.iter().find(is_own)?;
+    let name = tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or("");
+    let host: &Host = listener.hosts.find(name).next()?;
+    host.rules.first()
+}
+
+/// The backend whose turn it is.
+pub(super) fn backend(worker: &Worker, snapshot: &Snapshot, rule: &Rule) -> Result<Arc<Backend>, Reason> {
+    let weighted = worker.balance.backend(rule).ok_or(Reason::NoBackend)?;
+    let key = weighted.backend.as_ref().ok_or(Reason::InvalidBackend)?;
+    snapshot.backends.get(key).cloned().ok_or(Reason::InvalidBackend)
+}
+
+/// Passes a broken connection on to the other side.
+fn ended(relayed: Result<(), Cut>, client: &TcpStream, backend: &TcpStream) -> Reason {
+    match relayed {
+        Ok(()) => Reason::Relayed,
+        Err(Cut::Client) => {
+            reset(backend);
+            Reason::ClientGone
+        }
+        Err(Cut::Backend) => {
+            reset(client);
+            Reason::BackendReset
+        }
+        Err(Cut::Gateway) => Reason::GatewayEnded,
+    }
+}
+
+/// Has the connection end in a reset when it is closed, which loses what waits to be sent: the sign that not all was
+/// well.
+fn reset(stream: &TcpStream) {
+    let lingered: io::Result<()> = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    // Then it ends in order, which says less.
+    _ = lingered;
+}
