@@ -69,7 +69,7 @@ fn every_kind_of_match_gets_its_request() {
         json!({"path": {"type": "RegularExpression", "value": "/r/[0-9]{3}/(a|b)"}}),
         json!({"path": {"type": "PathPrefix", "value": "/h"}, "headers": [
             {"name": "Version", "value": "2"}, {"type": "RegularExpression", "name": "Channel", "value": "beta|(al|del)pha?"}]}),
-        json!({"path": {"type": "PathPrefix", "value": "/q"}, "queryParams": [{"name": "a b", "value": "c&d"}]}),
+        json!({"path": {"type": "PathPrefix", "value": "/q"}, "queryParams": [{"name": "a", "value": "c&d e"}]}),
         json!({"path": {"type": "PathPrefix", "value": "/m"}, "method": "HEAD"}),
         json!({"path": {"type": "PathPrefix", "value": "/m"}, "method": "OPTIONS"}),
         json!({"path": {"type": "PathPrefix", "value": "/m"}, "method": "DELETE"}),
@@ -92,7 +92,7 @@ fn every_kind_of_match_gets_its_request() {
     let base = format!("http://a.test:{port}");
     // The prefix's own path belongs to the exact match.
     assert_eq!((url(0), url(1)), (&*format!("{base}/exact"), &*format!("{base}/exact/")));
-    assert_eq!((url(2), url(4)), (&*format!("{base}/r/000/a"), &*format!("{base}/q?a%20b=c%26d")));
+    assert_eq!((url(2), url(4)), (&*format!("{base}/r/000/a"), &*format!("{base}/q?a=c%26d%20e")));
     assert_eq!(kinds[3]["request"]["headers"], json!([["version", "2"], ["channel", "beta"]]));
     assert_eq!(kinds[0]["answer"], "default/backend:80");
     assert!(rows(&report, "wild")[0]["request"]["url"].as_str().expect("text").contains("://gapi-test.b.test:"));
@@ -345,4 +345,18 @@ fn the_wide_status_says_what_is_in_force() {
     drop(held);
     let json: Value = serde_json::from_str(&gapi.ask(&["status", "-o", "json"]).text).expect("JSON");
     assert_eq!((&json["traffic"]["workers"], &json["stateProblem"]), (&json!(2), &Value::Null));
+}
+
+#[test]
+fn a_rejected_route_is_no_success() {
+    let backend = Backend::named("ok");
+    let mut wrong = route("wrong", "gate", &[], &[prefix("/", "backend")]);
+    wrong["spec"]["hostname"] = json!("a.test");
+    let gapi =
+        Start::new().file("all.yaml", simple(free_port(), backend.address)).file("wrong.yaml", file(&[wrong])).serve();
+    for words in [&[][..], &["--route", "wrong"]] {
+        let (code, report) = tested(&gapi, words);
+        assert_eq!(code, 1);
+        failing(&report, "wrong", None, "UnknownField", "hostname");
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::row::Row;
 use crate::{
     api::{CONTROLLER_NAME, GATEWAY_GROUP},
-    finding::Finding,
+    finding::{Finding, Severity},
     view::{list, parent_refs, parent_target, text},
 };
 
@@ -61,6 +61,22 @@ impl Objects {
                 "look at the Gateway's conditions",
             ),
         }
+    }
+
+    /// A row for each route of which a document was rejected: what is served is older than what is written, or nothing.
+    pub fn rejected(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = Vec::new();
+        for finding in self.findings.iter().filter(|finding| finding.severity == Severity::Error) {
+            let Some(key) = finding.object.as_ref().filter(|key| &*key.kind == "HTTPRoute") else { continue };
+            let route = format!("{}/{}", key.namespace, key.name);
+            if rows.iter().all(|row| row.route != route) {
+                let field = if finding.field.is_empty() { String::new() } else { format!("{}: ", finding.field) };
+                let place = finding.origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default();
+                let message = format!("rejected: {field}{}{place}", finding.message);
+                rows.push(Row { route, ..Row::default() }.failed(&finding.reason, message, &finding.remedy));
+            }
+        }
+        rows
     }
 
     /// A row for each Gateway and each listener that is not as it should be.

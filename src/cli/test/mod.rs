@@ -149,7 +149,8 @@ impl Scope {
     /// What is asked for by name and not there.
     fn missing(&self, objects: &Objects) -> Option<String> {
         let lacks = |objects: &[Arc<Value>], name: &String| objects.iter().all(|one| condition::name(one) != *name);
-        let route = self.route.as_ref().filter(|name| lacks(&objects.routes, name));
+        let is_rejected = |name: &String| objects.rejected().iter().any(|row| row.route == *name);
+        let route = self.route.as_ref().filter(|name| lacks(&objects.routes, name) && !is_rejected(name));
         let gateway = self.gateway.as_ref().filter(|name| lacks(&objects.gateways, name));
         route.map(|name| format!("HTTPRoute {name}")).or_else(|| gateway.map(|name| format!("Gateway {name}")))
     }
@@ -198,7 +199,8 @@ impl Daemon {
         let listeners = self.plan.sockets.values().flat_map(|socket| &socket.listeners);
         let rules = listeners.flat_map(|listener| &listener.hosts).flat_map(|host| &host.rules);
         let programmed: BTreeSet<&str> = rules.map(|rule| rule.route.as_str()).collect();
-        let told = self.objects.routes(&programmed).into_iter().chain(self.objects.gateways());
+        let told =
+            self.objects.routes(&programmed).into_iter().chain(self.objects.rejected()).chain(self.objects.gateways());
         rows.extend(told.filter(|row| scope.has(row)));
         Ok(rows)
     }
