@@ -165,3 +165,18 @@ fn commands_and_flags_exist() {
     }
     assert!(known.contains_key("test") && known.contains_key("check"), "{known:?}");
 }
+
+/// The words that `gapi test` itself gives, read from its source; those of others stand in the tables above.
+#[test]
+fn every_reason_of_the_test_command_has_its_entry() {
+    let page = troubleshoot();
+    let calls =
+        regex::Regex::new(r#"(?:\.failed|\.skipped|Wrong::new)\(\s*"([A-Za-z]+)""#).expect("the pattern is valid");
+    let files = fs::read_dir(root().join("src/cli/test")).expect("the sources are there");
+    let source: String = files.map(|file| fs::read_to_string(file.expect("readable").path()).expect("text")).collect();
+    let reasons: BTreeSet<&str> = calls.captures_iter(&source).map(|found| found.extract::<1>().1[0]).collect();
+    assert!(reasons.len() > 10, "{reasons:?}");
+    for reason in reasons {
+        assert!(page.contains(&format!("| `{reason}` |")), "{reason} is not in docs/troubleshoot.md");
+    }
+}

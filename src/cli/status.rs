@@ -199,7 +199,8 @@ fn ignored(view: &View) -> String {
 fn settings(view: &View) -> String {
     let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
     for setting in &view.settings {
-        table.row([&setting.name, &setting.value, &setting.source]);
+        let value = if setting.value.is_empty() { "-" } else { &setting.value };
+        table.row([&setting.name, value, &setting.source]);
     }
     section("Settings", table.text("  "))
 }

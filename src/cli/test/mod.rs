@@ -1,7 +1,8 @@
 //! `gapi test`: a request through every programmed route, by way of its own listeners.
 //!
 //! The daemon gives its plan. For each match a request is made that the wanted rule takes, which the data plane's own
-//! choice says ([`probe`]); it is sent ([`send`]) and what came back is judged ([`judge`]). What gets no request because it
+//! choice says ([`probe`]); it is sent ([`send`]) and what came back is judged ([`judge`]), beside what is known of the
+//! rule's other backends ([`backend`]). What gets no request because it
 //! is not accepted or not programmed is told by its condition ([`condition`]).
 
 use std::{
@@ -16,6 +17,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
 
+mod backend;
+mod certificate;
 mod condition;
 mod example;
 mod judge;
@@ -193,9 +196,9 @@ impl Daemon {
     fn test(&self, scope: &Scope, flags: &TestFlags) -> Result<Vec<Row>, Failure> {
         let oracle = Oracle::new(self.plan.clone(), &self.view, flags.unsafe_methods);
         let tasks = oracle.tasks(|route, listener| scope.has_route(route) && scope.has_listener(listener));
-        let judge = Judge::new(&self.plan, &self.view, Timestamp::now().as_second());
+        let mut judge = Judge::new(&self.plan, &self.view, Timestamp::now().as_second());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut rows = runtime.block_on(perform(tasks, &judge, flags.timeout.0))?;
+        let mut rows = runtime.block_on(perform(tasks, &mut judge, flags.timeout.0))?;
         let listeners = self.plan.sockets.values().flat_map(|socket| &socket.listeners);
         let rules = listeners.flat_map(|listener| &listener.hosts).flat_map(|host| &host.rules);
         let programmed: BTreeSet<&str> = rules.map(|rule| rule.route.as_str()).collect();
@@ -218,24 +221,33 @@ impl Daemon {
 }
 
 /// Sends what is to be sent, some at a time. In the order of the tasks.
-async fn perform(tasks: Vec<Task>, judge: &Judge<'_>, patience: Duration) -> Result<Vec<Row>, Failure> {
+async fn perform(tasks: Vec<Task>, judge: &mut Judge<'_>, patience: Duration) -> Result<Vec<Row>, Failure> {
     let tls = send::client()?;
     let permits = Arc::new(Semaphore::new(CONCURRENCY));
+    let sent = tasks.iter().filter(|task| task.sending.is_some()).map(|task| &task.row);
+    let mut endpoints = JoinSet::new();
+    for endpoint in judge.endpoints(sent) {
+        let permits = permits.clone();
+        endpoints.spawn(async move {
+            let _permit = permits.acquire_owned().await;
+            (endpoint, send::refusal(endpoint, patience).await)
+        });
+    }
+    while let Some(done) = endpoints.join_next().await {
+        let (endpoint, refusal) = done?;
+        judge.backends.unreachable.extend(refusal.map(|why| (endpoint, why)));
+    }
     let mut under_way: JoinSet<(usize, Sending, Result<Reply, Fault>)> = JoinSet::new();
     let mut rows: Vec<Row> = Vec::new();
     for (index, task) in tasks.into_iter().enumerate() {
-        match task {
-            Task::Done(row) => rows.push(row),
-            Task::Send(pair) => {
-                let (row, sending) = *pair;
-                let (permits, tls) = (permits.clone(), tls.clone());
-                under_way.spawn(async move {
-                    let _permit = permits.acquire_owned().await;
-                    let answer = send::send(&sending, patience, tls).await;
-                    (index, sending, answer)
-                });
-                rows.push(row);
-            }
+        rows.push(task.row);
+        if let Some(sending) = task.sending {
+            let (permits, tls) = (permits.clone(), tls.clone());
+            under_way.spawn(async move {
+                let _permit = permits.acquire_owned().await;
+                let answer = send::send(&sending, patience, tls).await;
+                (index, sending, answer)
+            });
         }
     }
     while let Some(done) = under_way.join_next().await {

@@ -102,7 +102,7 @@ impl Oracle {
             let authority = authority(&host, place.socket.port(), place.tls);
             let candidates = match requests(plan, &authority) {
                 Ok(candidates) => candidates,
-                Err(why) => return Some(Task::Done(row.skipped("NoExample", why))),
+                Err(why) => return Some(row.skipped("NoExample", why).into()),
             };
             for request in candidates {
                 match self.ask(place, &host, &request) {
@@ -116,11 +116,12 @@ impl Oracle {
             }
         }
         let scheme = scheme(place.tls);
-        Some(Task::Done(match (taker, refused) {
+        let row = match (taker, refused) {
             (Some((request, taker)), _) => shadowed(row.requesting(&request, scheme), place, taker),
             (None, Some((request, reason))) => unreachable(row.requesting(&request, scheme), rule, reason),
             (None, None) => row.skipped("NoExample", "no host name is known for it"),
-        }))
+        };
+        Some(row.into())
     }
 
     /// Who takes a request: listener, route and index of the rule.
@@ -152,11 +153,11 @@ impl Oracle {
     fn send(&self, place: &Place, row: Row, host: &str, request: Request<()>) -> Task {
         let row = row.requesting(&request, scheme(place.tls));
         if let Some(problem) = self.unbound.get(&place.socket) {
-            return Task::Done(row.failed("SocketNotBound", problem.clone(), "free the address, or change the port"));
+            return row.failed("SocketNotBound", problem.clone(), "free the address, or change the port").into();
         }
         if !self.unsafe_methods && !SAFE.contains(request.method()) {
             let message = format!("{} may change something; --unsafe sends it", request.method());
-            return Task::Done(row.skipped("UnsafeMethod", message));
+            return row.skipped("UnsafeMethod", message).into();
         }
         let connect = reachable(place.socket);
         let name = match is_name(host) {
@@ -164,8 +165,8 @@ impl Oracle {
             false => Some(ServerName::from(connect.ip())),
         };
         match (place.tls, name) {
-            (true, None) => Task::Done(row.skipped("NoExample", format!("{host:?} cannot be a TLS server name"))),
-            (tls, name) => Task::Send(Box::new((row, Sending { connect, tls: name.filter(|_| tls), request }))),
+            (true, None) => row.skipped("NoExample", format!("{host:?} cannot be a TLS server name")).into(),
+            (tls, name) => Task { row, sending: Some(Sending { connect, tls: name.filter(|_| tls), request }) },
         }
     }
 }

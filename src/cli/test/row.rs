@@ -54,7 +54,26 @@ pub struct RequestRow {
     pub headers: Vec<(String, String)>,
 }
 
+/// Why a row fails.
+#[derive(Clone, Debug)]
+pub struct Wrong {
+    /// A word: a condition's or a finding's, one of the access log's, or our own.
+    pub reason: String,
+    pub message: String,
+    pub remedy: String,
+}
+
+impl Wrong {
+    pub fn new(reason: &str, message: impl Into<String>, remedy: &str) -> Wrong {
+        Wrong { reason: reason.to_owned(), message: message.into(), remedy: remedy.to_owned() }
+    }
+}
+
 impl Row {
+    pub fn wrong(self, wrong: Wrong) -> Row {
+        self.failed(&wrong.reason, wrong.message, wrong.remedy)
+    }
+
     pub fn failed(mut self, reason: &str, message: impl Into<String>, remedy: impl Into<String>) -> Row {
         self.outcome = Outcome::Failed;
         (self.reason, self.message, self.remedy) = (reason.to_owned(), message.into(), remedy.into());
@@ -87,9 +106,15 @@ impl Row {
     }
 }
 
-/// What there is to do: a row that is final, or one that waits for its answer.
+/// What there is to do: a row that waits for its answer, or is final when nothing is to be sent.
 #[derive(Clone, Debug)]
-pub enum Task {
-    Done(Row),
-    Send(Box<(Row, Sending)>),
+pub struct Task {
+    pub row: Row,
+    pub sending: Option<Sending>,
+}
+
+impl From<Row> for Task {
+    fn from(row: Row) -> Task {
+        Task { row, sending: None }
+    }
 }

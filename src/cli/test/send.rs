@@ -75,6 +75,15 @@ pub async fn send(sending: &Sending, patience: Duration, tls: Arc<ClientConfig>)
     Ok(Reply { certificate: shown, ..reply })
 }
 
+/// Why an endpoint takes no connection; none where it does.
+pub async fn refusal(endpoint: SocketAddr, patience: Duration) -> Option<String> {
+    match timeout_at(Instant::now() + patience, TcpStream::connect(endpoint)).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("no answer in time".to_owned()),
+    }
+}
+
 async fn exchange<S>(stream: S, request: Request<()>, start: Instant, deadline: Instant) -> Result<Reply, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
