@@ -112,8 +112,8 @@ mod tests {
 
     #[test]
     fn what_is_too_much_gives_none() {
-        for expression in ["a{2000}", "(", r"a\bb", "[a&&b]", "((((((){100}){100}){100}){100}){100}){100}"] {
-            assert!(examples(expression).is_empty(), "{expression}");
+        for expression in ["a{2000}", "(", r"a\bb", "[a&&b]", "((a{20}){20}){20}"] {
+            assert_eq!(examples(expression), [""; 0], "{expression}");
         }
     }
 }
