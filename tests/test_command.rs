@@ -373,3 +373,52 @@ fn a_rejected_route_is_no_success() {
         failing(&report, "wrong", None, "UnknownField", "hostname");
     }
 }
+
+/// A field that gapi sets itself cannot be sent by everybody; who is believed can.
+#[test]
+fn fields_that_gapi_sets_are_not_pretended() {
+    let backend = Backend::named("ok");
+    let proto = json!([{"headers": [{"name": "X-Forwarded-Proto", "value": "gopher"}]}]);
+    let manifest = |port| {
+        let mut documents = vec![
+            gateway("gate", &[http("http", port)]),
+            route("proto", "gate", &[], &[rule(proto.clone(), to("backend"))]),
+        ];
+        documents.extend(service("backend", &[backend.address]));
+        file(&documents)
+    };
+    let stranger = Gapi::serve(&[("all.yaml", manifest(free_port()))]);
+    let (code, report) = tested(&stranger, &[]);
+    assert_eq!(code, 0);
+    expect(&report, "proto", "skipped", None, "NoExample");
+    let trusted = Start::new().file("all.yaml", manifest(free_port())).flag("--trusted-proxy", "127.0.0.0/8").serve();
+    let (code, report) = tested(&trusted, &[]);
+    assert_eq!(code, 0);
+    expect(&report, "proto", "passed", Some(200), "");
+}
+
+#[test]
+fn a_more_specific_listener_takes_the_host() {
+    let backend = Backend::named("ok");
+    let port = free_port();
+    let named =
+        |name: &str, hostname: &str| json!({"name": name, "protocol": "HTTP", "port": port, "hostname": hostname});
+    let at = |name: &str, section: Option<&str>| {
+        let mut one = route(name, "gate", &["a.test"], &[prefix(&format!("/{name}"), "backend")]);
+        if let Some(section) = section {
+            one["spec"]["parentRefs"][0]["sectionName"] = json!(section);
+        }
+        one
+    };
+    let mut documents = vec![
+        gateway("gate", &[named("wide", "*.test"), named("narrow", "a.test")]),
+        at("lost", Some("wide")),
+        at("both", None),
+    ];
+    documents.extend(service("backend", &[backend.address]));
+    let gapi = Gapi::serve(&[("all.yaml", file(&documents))]);
+    let (code, report) = tested(&gapi, &[]);
+    assert_eq!(code, 1);
+    expect(&report, "both", "passed", Some(200), "");
+    failing(&report, "lost", None, "Shadowed", "listener default/gate/narrow has this host");
+}

@@ -100,6 +100,9 @@ pub fn run(flags: &TestFlags) -> Result<ExitCode, Failure> {
         }
     };
     print(&text)?;
+    if let Some(stale) = &daemon.view.stale {
+        eprintln!("gapi: what was tested is older than what is on disk: {stale}");
+    }
     if after != daemon.generation {
         eprintln!("gapi: the configuration changed meanwhile, to generation {after}: run the test again");
     }

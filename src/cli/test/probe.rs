@@ -28,6 +28,9 @@ use crate::{
     view::View,
 };
 
+/// What helps a route whose host another listener has.
+const ATTACH: &str = "attach the route to that listener, whose hostname is more specific";
+
 /// The daemon's configuration, as far as it decides who takes a request.
 pub struct Oracle {
     pub plan: Arc<Plan>,
@@ -111,14 +114,18 @@ impl Oracle {
                         return is_here.then(|| self.send(place, row, &host, request));
                     }
                     Ok(other) => _ = taker.get_or_insert((request, other)),
-                    Err(reason) => _ = refused.get_or_insert((request, reason)),
+                    Err(reason) => _ = refused.get_or_insert((request, reason, self.other_listener(place, &host))),
                 }
             }
         }
         let scheme = scheme(place.tls);
         let row = match (taker, refused) {
             (Some((request, taker)), _) => shadowed(row.requesting(&request, scheme), place, taker),
-            (None, Some((request, reason))) => unreachable(row.requesting(&request, scheme), rule, reason),
+            (None, Some((request, _, Some(other)))) => {
+                let message = format!("listener {other} has this host, and no rule there takes the request");
+                row.requesting(&request, scheme).failed("Shadowed", message, ATTACH)
+            }
+            (None, Some((request, reason, None))) => unreachable(row.requesting(&request, scheme), rule, reason),
             (None, None) => row.skipped("NoExample", "no host name is known for it"),
         };
         Some(row.into())
@@ -133,6 +140,12 @@ impl Oracle {
         };
         let (listener, rule) = explain(&self.snapshot, &self.settings, arrival, request.clone().into_parts().0)?;
         Ok((listener.key.to_string(), rule.route.to_string(), rule.index))
+    }
+
+    /// The listener of the socket that has `host`, where it is another.
+    fn other_listener(&self, place: &Place, host: &str) -> Option<String> {
+        let listener = self.snapshot.sockets.get(&place.socket)?.listeners.find(host).next()?;
+        Some(listener.key.to_string()).filter(|key| *key != place.listener.key)
     }
 
     /// Names to ask for, the likeliest first.
@@ -177,7 +190,7 @@ fn shadowed(row: Row, place: &Place, (listener, route, rule): (String, String, u
         return row.failed("Shadowed", message, "remove one of the two, or make this match more specific");
     }
     let message = format!("listener {listener} takes the request, for rule {rule} of HTTPRoute {route}");
-    row.failed("Shadowed", message, "attach the route to that listener, whose hostname is more specific")
+    row.failed("Shadowed", message, ATTACH)
 }
 
 fn unreachable(row: Row, rule: &RulePlan, reason: Reason) -> Row {
