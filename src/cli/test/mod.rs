@@ -1,9 +1,9 @@
 //! `gapi test`: a request through every programmed route, by way of its own listeners.
 //!
 //! The daemon gives its plan. For each match a request is made that the wanted rule takes, which the data plane's own
-//! choice says ([`probe`]); it is sent ([`send`]) and what came back is judged ([`judge`]), beside what is known of the
-//! rule's other backends ([`backend`]). What gets no request because it
-//! is not accepted or not programmed is told by its condition ([`condition`]).
+//! choice says (`probe`); it is sent (`send`), and what came back is judged (`judge`), beside what is known of the rule's
+//! other backends (`backend`). What gets no request, since it is not accepted or not programmed, is told by its condition
+//! (`condition`).
 
 use std::{
     collections::BTreeSet,
