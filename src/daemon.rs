@@ -87,8 +87,12 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<Exi
                     look(&mut pass, &mut watch, &options, true).await;
                 }
                 pass.reporter.settle().await;
+                let mut reported = pass.reporter.last.clone();
+                if matches!(request, Request::Status) {
+                    Arc::make_mut(&mut reported.view).traffic = pass.traffic();
+                }
                 // A client that went away needs no answer.
-                let _ = answer.send(pass.reporter.last.clone());
+                let _ = answer.send(reported);
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -155,7 +159,7 @@ fn admin_socket(options: &RunOptions) -> anyhow::Result<mpsc::Receiver<Asked>> {
             };
             // Thousands of objects take their time, which the loop should not give.
             let answer = tokio::task::spawn_blocking(move || match request {
-                Request::Status | Request::Reload => reported.view.answer(&request),
+                Request::Status | Request::Plan | Request::Reload => reported.view.answer(&request),
                 Request::Objects { .. } | Request::Describe { .. } => reported.whole().answer(&request),
             });
             answer.await.unwrap_or_else(|_| View::default().answer(&Request::Status))

@@ -19,6 +19,7 @@ pub mod source_line;
 pub mod status;
 pub mod table;
 pub mod target;
+pub mod test;
 
 /// Kubernetes Gateway API manifests in a directory, served.
 #[derive(Debug, Parser)]
@@ -43,6 +44,8 @@ enum Command {
     Describe(describe::DescribeFlags),
     /// Show the daemon's state on one page
     Status(status::StatusFlags),
+    /// Send a request through every programmed route and say what answered
+    Test(test::TestFlags),
     /// Make the daemon read its directory now, and wait until it serves
     Reload(RuntimeDir),
     /// Answer requests with what was received: a backend for first steps and tests
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Get(flags) => get::run(&flags),
         Command::Describe(flags) => describe::run(&flags),
         Command::Status(flags) => status::run(&flags),
+        Command::Test(flags) => test::run(&flags),
         Command::Reload(flags) => reload::run(&flags),
         Command::Echo(flags) => echo::run(flags),
         Command::Completion(flags) => completion::run(&flags),

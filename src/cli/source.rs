@@ -47,7 +47,7 @@ impl Source {
     pub fn ask(&mut self, request: &Request) -> Result<Answer, Failure> {
         let kind = match request {
             Request::Objects { kind, .. } | Request::Describe { kind, .. } => *kind,
-            Request::Status | Request::Reload => return ask_daemon(&self.runtime_dir, request),
+            Request::Status | Request::Plan | Request::Reload => return ask_daemon(&self.runtime_dir, request),
         };
         if self.daemon {
             match admin::call(&self.runtime_dir, request, PATIENCE) {

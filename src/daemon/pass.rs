@@ -28,6 +28,7 @@ use crate::{
     plan::{EndpointsPlan, Plan, lower},
     publish::DataPlane,
     snapshot::Snapshot,
+    view::Traffic,
 };
 
 /// What was last good, and what a pass needs.
@@ -38,7 +39,7 @@ pub struct Pass {
     options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
-    plan: Plan,
+    plan: Arc<Plan>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     snapshot: Arc<Snapshot>,
     data_plane: DataPlane,
@@ -76,7 +77,7 @@ impl Pass {
             names: Names::default(),
             addresses: address::addresses(&options.addresses, options.address_pool, assigned),
             last_good: LastGood::default(),
-            plan: Plan::default(),
+            plan: Arc::default(),
             resolved: BTreeMap::new(),
             snapshot: Arc::default(),
             data_plane,
@@ -143,6 +144,7 @@ impl Pass {
             last_good,
             sockets: self.sockets.clone(),
             tls: self.plan.sockets.iter().filter(|(_, socket)| socket.tls).map(|(address, _)| *address).collect(),
+            plan: self.plan.clone(),
             generation: self.snapshot.generation,
             now,
             findings,
@@ -154,6 +156,16 @@ impl Pass {
     /// Has the access log's file opened anew, as a reload does for `logrotate`.
     pub fn reopen_access_log(&self) {
         self.data_plane.reopen_access_log();
+    }
+
+    /// What the workers have open now.
+    pub fn traffic(&self) -> Traffic {
+        let counts = self.data_plane.counts();
+        Traffic {
+            workers: self.data_plane.counters().count(),
+            connections: counts.sockets.into_iter().map(|(address, open)| (address, open.iter().sum())).collect(),
+            leaving: counts.leaving,
+        }
     }
 
     /// Lets requests in flight end, for as long as the drain timeout allows.
@@ -172,12 +184,12 @@ impl Pass {
     /// Skipped when the plan and the addresses of names are as before.
     fn compile(&mut self, plan: Plan) -> Option<Snapshot> {
         let resolved = self.names.addresses();
-        if self.snapshot.generation > 0 && plan == self.plan && resolved == self.resolved {
+        if self.snapshot.generation > 0 && plan == *self.plan && resolved == self.resolved {
             return None;
         }
         let (mut snapshot, broken) = compile(&plan, Some((&self.plan, &self.snapshot)), &resolved);
         snapshot.generation = self.snapshot.generation + 1;
-        (self.plan, self.resolved, self.broken) = (plan, resolved, broken);
+        (self.plan, self.resolved, self.broken) = (Arc::new(plan), resolved, broken);
         Some(snapshot)
     }
 

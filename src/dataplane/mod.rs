@@ -26,6 +26,7 @@ mod cors;
 pub mod counter;
 mod drain;
 mod exchange;
+pub mod explain;
 mod field;
 mod filter;
 mod forward;

@@ -107,7 +107,11 @@ impl Tls {
 }
 
 /// The listener of `socket` that has the name; without a name, the one that takes every name.
-fn find_listener<'a>(snapshot: &'a Snapshot, socket: SocketAddr, name: Option<&str>) -> Option<&'a Listener> {
+pub(super) fn find_listener<'a>(
+    snapshot: &'a Snapshot,
+    socket: SocketAddr,
+    name: Option<&str>,
+) -> Option<&'a Listener> {
     let Socket { tls: true, listeners, .. } = &**snapshot.sockets.get(&socket)? else { return None };
     // The empty name is matched by no pattern but that of every name.
     listeners.find(name.unwrap_or("")).next().map(|listener| &**listener)

@@ -326,6 +326,9 @@ fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Reason of [`state_finding`].
+pub const NOT_KEPT: &str = "StateNotKept";
+
 /// A finding about the state directory: such state is served, but not kept.
 pub fn state_finding(message: String, remedy: &str) -> Finding {
     Finding {
@@ -333,7 +336,7 @@ pub fn state_finding(message: String, remedy: &str) -> Finding {
         origin: None,
         object: None,
         field: String::new(),
-        reason: "StateNotKept".to_owned(),
+        reason: NOT_KEPT.to_owned(),
         message,
         remedy: remedy.to_owned(),
     }
