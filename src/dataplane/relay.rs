@@ -206,14 +206,20 @@ mod tests {
         let meter = Meter { received: &received, sent: &sent, moved: &|| (), ended: &|_| false };
         let relayed = relay(&mut near_client, &mut near_backend, b"hel".to_vec(), &buffers, meter);
         let talk = async {
-            client.write_all(b"lo, who is there?").await.expect("taken");
-            client.shutdown().await.expect("ended");
             let mut told = String::new();
-            backend.read_to_string(&mut told).await.expect("text");
-            backend.write_all(b"nobody, and still it answers").await.expect("half open");
-            drop(backend);
+            let ask = async {
+                client.write_all(b"lo, who is there?").await.expect("taken");
+                client.shutdown().await.expect("ended");
+            };
+            let ((), read) = tokio::join!(ask, backend.read_to_string(&mut told));
+            read.expect("text");
             let mut answer = String::new();
-            client.read_to_string(&mut answer).await.expect("text");
+            let say = async {
+                backend.write_all(b"nobody, and still it answers").await.expect("half open");
+                drop(backend);
+            };
+            let ((), read) = tokio::join!(say, client.read_to_string(&mut answer));
+            read.expect("text");
             (told, answer)
         };
         let (relayed, (told, answer)) = tokio::join!(relayed, talk);
