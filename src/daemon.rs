@@ -22,6 +22,7 @@ mod lock;
 mod name;
 mod pass;
 mod reporter;
+mod secrecy;
 mod source;
 mod tell;
 mod view;
@@ -47,6 +48,7 @@ const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// What keeps it from starting: a directory that cannot be made, another daemon on the state directory, no worker.
 pub fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     log::init(&options.log_level).map_err(anyhow::Error::msg)?;
+    secrecy::no_core_dumps();
     let _lock = take_lock(&options)?;
     // Outside the runtime: it waits for the workers' threads.
     let options = Arc::new(options);
@@ -143,6 +145,7 @@ fn admin_socket(options: &RunOptions) -> anyhow::Result<mpsc::Receiver<Asked>> {
     let directory = &options.runtime_dir;
     std::fs::create_dir_all(directory).with_context(|| format!("the runtime directory {}", directory.display()))?;
     let listener = admin::bind(directory).with_context(|| format!("the admin socket in {}", directory.display()))?;
+    secrecy::show_group(&directory.join(admin::SOCKET), 0o660);
     let (ask, asked) = mpsc::channel(16);
     tokio::spawn(admin::serve(listener, move |request: Request| {
         let ask = ask.clone();

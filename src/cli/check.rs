@@ -1,7 +1,7 @@
 //! `gapi check`: what the daemon would say about manifests, with file, line and column.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{IsTerminal, Read, Write},
     net::Ipv4Addr,
     path::PathBuf,
@@ -22,7 +22,9 @@ use crate::{
     graph::{self, Addresses, LastGood},
     manifest::{
         Ignored, Object,
-        parse::parse_file,
+        accepted::{Objects, Source},
+        parse::{ParsedFile, parse_file},
+        role::{self, Custody, Judged, Names, name::Writers, refusal::open_findings, remark::remarks, roles::is_rbac},
         span::{Bounds, decode},
         tree::{Content, Tree},
     },
@@ -56,6 +58,10 @@ pub enum CheckOutput {
 pub struct CheckFile {
     pub name: String,
     pub bytes: Arc<[u8]>,
+    /// Permissions; none for standard input.
+    pub mode: Option<u32>,
+    /// Who had a hand in it.
+    pub custody: Custody,
 }
 
 /// What all files together say.
@@ -92,8 +98,10 @@ pub fn run(flags: CheckFlags) -> anyhow::Result<ExitCode> {
 pub fn check(files: &[CheckFile], unread: Vec<Finding>) -> CheckReport {
     let mut report = CheckReport { findings: unread, ..CheckReport::default() };
     let mut first: BTreeMap<ObjectKey, Origin> = BTreeMap::new();
-    for file in files {
-        report.add(file, &mut first);
+    for source in judged(files, &mut report.findings).into_values() {
+        if let Source::Parsed(parsed) = source {
+            report.add(Arc::unwrap_or_clone(parsed), &mut first);
+        }
     }
     report.objects.sort_by(|a, b| a.key.cmp(&b.key));
     report.resolve();
@@ -102,8 +110,7 @@ pub fn check(files: &[CheckFile], unread: Vec<Finding>) -> CheckReport {
 }
 
 impl CheckReport {
-    fn add(&mut self, file: &CheckFile, first: &mut BTreeMap<ObjectKey, Origin>) {
-        let parsed = parse_file(&file.name, &file.bytes, &Bounds::default());
+    fn add(&mut self, parsed: ParsedFile, first: &mut BTreeMap<ObjectKey, Origin>) {
         self.documents += parsed.documents;
         self.rejected += parsed.rejected;
         self.findings.extend(parsed.findings);
@@ -171,7 +178,14 @@ impl CheckReport {
         for file in files {
             let decoded = decode(&file.bytes).ok();
             let lines: Vec<&str> = decoded.as_deref().unwrap_or_default().lines().collect();
-            self.findings.iter().filter(|finding| is_of(finding, &file.name)).for_each(|finding| add(finding, &lines));
+            for finding in self.findings.iter().filter(|finding| is_of(finding, &file.name)) {
+                // A line of a Secret may be the secret.
+                let secret = match &finding.object {
+                    Some(object) => object.served() == Some(Kind::Secret),
+                    None => lines.iter().any(|line| line.contains("Secret")),
+                };
+                add(finding, if secret { &[] } else { &lines });
+            }
         }
         for ignored in &self.ignored {
             let Ignored { origin, api_version, kind, name, reason } = ignored;
@@ -194,6 +208,53 @@ impl CheckReport {
             count(of(Severity::Warning), "warning"),
         )
     }
+}
+
+/// The files parsed, without what their writers may not declare; what is to be said of that goes to `findings`.
+///
+/// Without any role among them the files are not in place yet, so that is a warning only.
+pub fn judged(files: &[CheckFile], findings: &mut Vec<Finding>) -> BTreeMap<String, Source> {
+    let parsed = |file: &CheckFile| {
+        (file.name.clone(), Source::Parsed(Arc::new(parse_file(&file.name, &file.bytes, &Bounds::default()))))
+    };
+    let sources: BTreeMap<String, Source> = files.iter().map(parsed).collect();
+    let writers = Names::default().writers(files.iter().map(|file| (&file.name, &file.custody)), true);
+    let has_roles = sources.values().any(|source| match source {
+        Source::Parsed(parsed) => parsed.objects.iter().any(|object| is_rbac(object.kind)),
+        Source::Unreadable => false,
+    });
+    let judged = match has_roles {
+        true => role::judge(&Objects::new(), sources, &writers),
+        false => Judged { sources, findings: not_in_place(&writers) },
+    };
+    findings.extend(judged.findings);
+    let modes: BTreeMap<&str, Option<u32>> = files.iter().map(|file| (file.name.as_str(), file.mode)).collect();
+    findings.extend(remarks(&judged.sources, |name| modes.get(name).copied().flatten()));
+    judged.sources
+}
+
+fn not_in_place(writers: &BTreeMap<String, Writers>) -> Vec<Finding> {
+    let mut findings = open_findings(writers);
+    findings.iter_mut().for_each(|finding| finding.severity = Severity::Warning);
+    let people: BTreeSet<String> =
+        writers.values().flat_map(|writers| &writers.all).map(|(who, _)| who.to_string()).collect();
+    if !people.is_empty() {
+        let people: Vec<String> = people.into_iter().collect();
+        findings.push(Finding {
+            severity: Severity::Warning,
+            origin: None,
+            object: None,
+            field: String::new(),
+            reason: "NoRoles".to_owned(),
+            message: format!(
+                "files here are in the hands of {}: of such files the daemon takes only what Roles and bindings allow, \
+                 and there are none here",
+                people.join("; ")
+            ),
+            remedy: "check them together with the roles, or have root own them".to_owned(),
+        });
+    }
+    findings
 }
 
 fn is_of(finding: &Finding, file: &str) -> bool {
@@ -242,13 +303,18 @@ pub fn collect(paths: &[PathBuf]) -> (Vec<CheckFile>, Vec<Finding>) {
     let mut findings = tree.findings;
     for (name, file) in tree.files {
         if let Content::Bytes(bytes) = file.content {
-            files.push(CheckFile { name, bytes });
+            files.push(CheckFile { name, bytes, mode: Some(file.mode), custody: file.custody });
         }
     }
     if !standard.is_empty() {
         let mut bytes = Vec::new();
         match std::io::stdin().lock().take(bounds.bytes as u64 + 1).read_to_end(&mut bytes) {
-            Ok(_) => files.push(CheckFile { name: "-".to_owned(), bytes: bytes.into() }),
+            Ok(_) => files.push(CheckFile {
+                name: "-".to_owned(),
+                bytes: bytes.into(),
+                mode: None,
+                custody: Custody::default(),
+            }),
             Err(error) => findings.push(unreadable("-", &error.to_string())),
         }
     }

@@ -15,6 +15,7 @@ use crate::{
         Ignored,
         accepted::{self, Merged, Objects, Store, merge, state_finding},
         parse::{ParsedFile, parse_file},
+        role::{self, Names, remark::remarks},
         span::Bounds,
         tree::{Content, Directories, Tree},
     },
@@ -31,6 +32,9 @@ pub struct Sources {
     /// The last look read the tree: what it found stands as long as the tree is the same.
     settled: bool,
     parsed: BTreeMap<String, (Arc<[u8]>, Arc<ParsedFile>)>,
+    names: Names,
+    /// Others than trusted users had a hand in some file: what their names are decides too.
+    shared: bool,
     /// Files with nothing in them that had objects, since when.
     emptied: BTreeMap<String, Instant>,
     state_directory: PathBuf,
@@ -56,6 +60,8 @@ impl Sources {
             tree: None,
             settled: false,
             parsed: BTreeMap::new(),
+            names: Names::default(),
+            shared: false,
             emptied: BTreeMap::new(),
             state_directory: state_directory.join("accepted"),
             store: None,
@@ -81,7 +87,7 @@ impl Sources {
             Ok(tree) => {
                 let same =
                     self.tree.replace(tree).zip(self.tree.as_ref()).is_some_and(|(before, tree)| before.is_same(tree));
-                if same && self.settled && self.emptied.is_empty() {
+                if same && self.settled && self.emptied.is_empty() && !(now_or_never && self.shared) {
                     return false;
                 }
                 findings.extend(self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()));
@@ -96,6 +102,7 @@ impl Sources {
             }
         }
         let sources = self.parse(now_or_never, &mut findings);
+        let sources = self.judge(sources, now_or_never, &mut findings);
         let ignored = sources.values().flat_map(ignored_of).cloned().collect();
         self.documents = sources.values().map(documents_of).sum();
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -140,6 +147,22 @@ impl Sources {
         }
         self.tree = Some(tree);
         sources
+    }
+
+    /// Leaves out what the writers of the files may not declare.
+    fn judge(
+        &mut self,
+        sources: BTreeMap<String, accepted::Source>,
+        now_or_never: bool,
+        findings: &mut Vec<Finding>,
+    ) -> BTreeMap<String, accepted::Source> {
+        let Some(tree) = &self.tree else { return sources };
+        let writers = self.names.writers(tree.files.iter().map(|(name, file)| (name, &file.custody)), now_or_never);
+        self.shared = tree.files.values().any(|file| !file.custody.is_trusted());
+        let judged = role::judge(&self.objects, sources, &writers);
+        findings.extend(judged.findings);
+        findings.extend(remarks(&judged.sources, |name| tree.files.get(name).map(|file| file.mode)));
+        judged.sources
     }
 
     /// A file of no bytes that had objects may be about to be written.

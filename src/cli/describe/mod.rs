@@ -23,6 +23,7 @@ use crate::{
 
 mod core;
 mod gateway;
+pub(super) mod rbac;
 mod route;
 
 #[derive(Args, Debug)]
@@ -96,6 +97,8 @@ fn page(description: &Description, now: Timestamp) -> String {
         Some(Kind::EndpointSlice | Kind::Endpoints) => core::describe_endpoints(&mut page, &description.object),
         Some(Kind::Secret | Kind::ConfigMap) => core::describe_data(&mut page, &description.object),
         Some(Kind::ReferenceGrant) => core::describe_grant(&mut page, &description.object),
+        Some(Kind::Role | Kind::ClusterRole) => rbac::describe_role(&mut page, &description.object),
+        Some(Kind::RoleBinding | Kind::ClusterRoleBinding) => rbac::describe_binding(&mut page, &description.object),
         Some(Kind::Namespace) | None => {}
     }
     page.findings(description);
