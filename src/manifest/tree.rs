@@ -1,7 +1,8 @@
 //! *watch*, first half: which files of the watched directory count, and their bytes.
 //!
 //! `*.yaml`, `*.yml` and `*.json`, recursively, symlinks followed; hidden names and editors' leftovers do not count. A
-//! file counts once, by device and inode, so that link loops end. What cannot be read is a finding, and the file stays
+//! file counts once, by device and inode, so that link loops end; but again in another place where others have put it,
+//! since their rights are others ([`super::role`]). What cannot be read is a finding, and the file stays
 //! in the tree as unreadable: what was accepted from it stays too.
 
 use std::{
