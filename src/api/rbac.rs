@@ -104,36 +104,27 @@ impl PolicyRule {
 
     /// The same as rules of one verb, one group, one resource and one name each.
     pub fn single(&self) -> impl Iterator<Item = PolicyRule> + '_ {
-        fn one(text: &String) -> Vec<String> {
-            vec![text.clone()]
-        }
         let names: Vec<Vec<String>> = match self.resource_names.is_empty() {
             true => vec![Vec::new()],
-            false => self.resource_names.iter().map(one).collect(),
+            false => self.resource_names.iter().map(|name| vec![name.clone()]).collect(),
         };
-        let of_resources = self.verbs.iter().flat_map(move |verb| {
-            let names = names.clone();
-            self.api_groups.iter().flat_map(move |group| {
-                let names = names.clone();
-                self.resources.iter().flat_map(move |resource| {
-                    names.clone().into_iter().map(move |resource_names| PolicyRule {
-                        verbs: one(verb),
-                        api_groups: one(group),
-                        resources: one(resource),
-                        resource_names,
-                        non_resource_urls: Vec::new(),
-                    })
-                })
-            })
+        let resources = self.api_groups.iter().flat_map(|group| {
+            self.resources.iter().map(|resource| (vec![group.clone()], vec![resource.clone()], Vec::new()))
         });
-        let of_urls = self.verbs.iter().flat_map(|verb| {
-            self.non_resource_urls.iter().map(|url| PolicyRule {
-                verbs: one(verb),
-                non_resource_urls: one(url),
+        let urls = self.non_resource_urls.iter().map(|url| (Vec::new(), Vec::new(), vec![url.clone()]));
+        let verbs = resources.chain(urls).flat_map(|what| self.verbs.iter().map(move |verb| (verb, what.clone())));
+        verbs.flat_map(move |(verb, (api_groups, resources, non_resource_urls))| {
+            let rule = PolicyRule {
+                verbs: vec![verb.clone()],
+                api_groups,
+                resources,
+                non_resource_urls,
                 ..PolicyRule::default()
-            })
-        });
-        of_resources.chain(of_urls)
+            };
+            // URLs have no names.
+            let names = if rule.resources.is_empty() { vec![Vec::new()] } else { names.clone() };
+            names.into_iter().map(move |resource_names| PolicyRule { resource_names, ..rule.clone() })
+        })
     }
 
     /// `*` takes every resource and subresource, `*/status` that subresource of every resource.

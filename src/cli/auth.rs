@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -85,7 +86,7 @@ struct CanIFlags {
 pub fn run(flags: &AuthFlags) -> Result<ExitCode, Failure> {
     let AuthCommand::CanI(flags) = &flags.command;
     let roles = match &flags.config_dir {
-        Some(directory) => roles_of_files(directory),
+        Some(directory) => roles_of_files(directory)?,
         None => roles_of_daemon(flags)?,
     };
     let who = match flags.user.is_none() && flags.as_group.is_empty() {
@@ -156,7 +157,8 @@ fn list(flags: &CanIFlags, roles: &Roles, who: &Who) -> Result<ExitCode, Failure
 }
 
 /// What a daemon that starts on this directory would have in force.
-fn roles_of_files(directory: &Path) -> Roles {
+fn roles_of_files(directory: &Path) -> Result<Roles, Failure> {
+    std::fs::metadata(directory).with_context(|| directory.display().to_string())?;
     let (files, mut findings) = collect(&[directory.to_path_buf()]);
     let sources = judged(&files, &mut findings);
     for finding in findings.iter().filter(|finding| concerns_roles(finding.object.as_ref())) {
@@ -164,7 +166,7 @@ fn roles_of_files(directory: &Path) -> Roles {
     }
     let whole = |source: &Source| matches!(source, Source::Parsed(_));
     let sources = sources.into_iter().filter(|(_, source)| whole(source)).collect();
-    Roles::new(merge(&Objects::new(), &sources, "", String::new).objects.values())
+    Ok(Roles::new(merge(&Objects::new(), &sources, "", String::new).objects.values()))
 }
 
 /// Of what cannot be read nothing is known, roles included.

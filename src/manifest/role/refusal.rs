@@ -43,9 +43,11 @@ impl Refusal {
         let (actor, who) = (self.actor(), &self.who);
         let mut message = match &self.reason {
             Reason::NoRule { verb } => {
-                let roles =
-                    if names.namespaced { "Role or ClusterRole" } else { "ClusterRole with a ClusterRoleBinding" };
-                format!("{actor} may not {verb} {resource}{place}: no {roles} bound to {} allows it", who.subjects())
+                let roles = match names.namespaced {
+                    true => "Role or ClusterRole bound to",
+                    false => "ClusterRole that a ClusterRoleBinding binds to",
+                };
+                format!("{actor} may not {verb} {resource}{place}: no {roles} {} allows it", who.subjects())
             }
             Reason::Escalation(rule) => {
                 format!("{actor} may not give what they do not have{place}: {}", rule_words(rule))

@@ -48,7 +48,7 @@ fn role_ref(judge: &mut Judge, node: &Node, kinds: &[&str]) -> Option<Value> {
         if !fields.has("kind") {
             fields.missing("kind");
         }
-        name(fields, |name| path_segment(name), "a role's name");
+        name(fields, path_segment, "a role's name");
     })
 }
 
