@@ -67,13 +67,18 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<Exi
     look(&mut pass, &mut watch, &options, true).await;
     pass.reporter.settle().await;
     tell::ready(&pass.reporter.last.view);
+    // Of its own, so that nobody who asks often puts it off.
+    let mut poll = Instant::now() + POLL;
     loop {
-        let next = pass.next().map_or(Instant::now() + POLL, |next| next.min(Instant::now() + POLL));
+        let next = pass.next().map_or(poll, |next| next.min(poll));
         tokio::select! {
             () = watch.changed() => look(&mut pass, &mut watch, &options, false).await,
             () = pass.names.changed() => pass.run().await,
             () = pass.reporter.done() => {}
-            () = sleep_until(next.into()) => look(&mut pass, &mut watch, &options, false).await,
+            () = sleep_until(next.into()) => {
+                poll = if poll <= Instant::now() { Instant::now() + POLL } else { poll };
+                look(&mut pass, &mut watch, &options, false).await;
+            }
             _ = hangup.recv() => {
                 tell::reloading();
                 pass.reopen_access_log();

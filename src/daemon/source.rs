@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::AGAIN;
 use crate::{
     api::ObjectKey,
     finding::{Finding, Origin, Severity},
@@ -30,6 +31,8 @@ pub struct Sources {
     tree: Option<Tree>,
     /// The last look read the tree: what it found stands as long as the tree is the same.
     settled: bool,
+    /// When the root could not be read last.
+    lost: Option<Instant>,
     parsed: BTreeMap<String, (Arc<[u8]>, Arc<ParsedFile>)>,
     /// Files with nothing in them that had objects, since when.
     emptied: BTreeMap<String, Instant>,
@@ -55,6 +58,7 @@ impl Sources {
             bounds,
             tree: None,
             settled: false,
+            lost: None,
             parsed: BTreeMap::new(),
             emptied: BTreeMap::new(),
             state_directory: state_directory.join("accepted"),
@@ -85,13 +89,13 @@ impl Sources {
                     return false;
                 }
                 findings.extend(self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()));
-                self.settled = true;
+                (self.settled, self.lost) = (true, None);
             }
             Err(error) => {
                 findings.push(self.root_finding(&error.to_string()));
                 let changed = self.findings != findings;
                 self.findings = findings;
-                self.settled = false;
+                (self.settled, self.lost) = (false, Some(Instant::now()));
                 return changed;
             }
         }
@@ -114,7 +118,9 @@ impl Sources {
 
     /// When [`Sources::look`] wants to be called again though nothing changes.
     pub fn look_again(&self) -> Option<Instant> {
-        self.emptied.values().min().map(|since| *since + EMPTY)
+        let emptied = self.emptied.values().min().map(|since| *since + EMPTY);
+        // No watch tells of a mount that comes back.
+        emptied.into_iter().chain(self.lost.map(|lost| lost + AGAIN)).min()
     }
 
     /// Where changes can come from.

@@ -4,6 +4,7 @@
 //! [`merge`] decides, purely; [`Store`] keeps, one file for each object, written aside, fsynced and renamed.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, Write},
@@ -73,10 +74,7 @@ pub fn merge(
     let mut accepted = Vec::with_capacity(candidates.len());
     for (key, documents) in &candidates {
         let before = previous.get(*key);
-        let chosen = documents
-            .iter()
-            .position(|document| before.is_some_and(|before| before.origin.file == document.origin.file))
-            .unwrap_or(0);
+        let chosen = before.map_or(0, |before| in_force(documents, before));
         merged.findings.extend(duplicates(documents, chosen));
         accepted.push(((*key).clone(), accept(documents[chosen], before, now, &mut new_uid)));
     }
@@ -96,6 +94,16 @@ pub fn merge(
     }
     merged.stale.extend(rejected.into_iter().filter(|key| merged.objects.contains_key(*key)).cloned());
     merged
+}
+
+/// Which of several documents for one object was accepted before: one of the same file, of them one that says the same.
+fn in_force(documents: &[&Object], before: &Object) -> usize {
+    let likeness = |document: &Object| {
+        (document.origin.file == before.origin.file, documents.len() > 1 && document.value == before.value)
+    };
+    let first_of_the_best =
+        documents.iter().enumerate().max_by_key(|(index, document)| (likeness(document), Reverse(*index)));
+    first_of_the_best.map_or(0, |(index, _)| index)
 }
 
 fn duplicates<'a>(documents: &'a [&Object], chosen: usize) -> impl Iterator<Item = Finding> + 'a {
@@ -393,6 +401,16 @@ mod tests {
         assert_eq!(generation(&second, "r"), 1);
         assert_eq!(second.findings.len(), 1);
         assert_eq!(second.findings[0].origin.as_ref().map(|origin| &*origin.file), Some("a"));
+    }
+
+    #[test]
+    fn the_accepted_document_stays_wherever_the_second_stands() {
+        let first = run(&Objects::new(), vec![("a", parsed(vec![object("a", "r", 1)]))]);
+        let before = |file| vec![(file, parsed(vec![object(file, "r", 2), object(file, "r", 1)]))];
+        assert_eq!(generation(&run(&first.objects, before("a")), "r"), 1);
+        assert_eq!(generation(&run(&first.objects, before("b")), "r"), 1);
+        let edited = run(&first.objects, vec![("a", parsed(vec![object("a", "r", 3), object("a", "r", 2)]))]);
+        assert_eq!(edited.objects[&ObjectKey::new("HTTPRoute", "default", "r")].value["spec"]["n"], 3);
     }
 
     #[test]
