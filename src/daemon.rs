@@ -47,15 +47,15 @@ const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// What keeps it from starting: a directory that cannot be made, another daemon on the state directory, no worker.
 pub fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     log::init(&options.log_level).map_err(anyhow::Error::msg)?;
-    let _lock = take_lock(&options)?;
+    let lock = take_lock(&options)?;
     // Outside the runtime: it waits for the workers' threads.
     let options = Arc::new(options);
     let pass = Pass::start(options.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control runtime")?;
-    runtime.block_on(control(options, pass))
+    runtime.block_on(control(options, pass, lock))
 }
 
-async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<ExitCode> {
+async fn control(options: Arc<RunOptions>, mut pass: Pass, mut lock: Option<Lock>) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -77,6 +77,7 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<Exi
             () = pass.reporter.done() => {}
             () = sleep_until(next.into()) => {
                 poll = if poll <= Instant::now() { Instant::now() + POLL } else { poll };
+                lock = lock.or_else(|| late_lock(&options));
                 look(&mut pass, &mut watch, &options, false).await;
             }
             _ = hangup.recv() => {
@@ -139,6 +140,13 @@ fn take_lock(options: &RunOptions) -> anyhow::Result<Option<Lock>> {
         }
         Err(held) => Err(held.into()),
     }
+}
+
+/// The lock, on a state directory that was not to be had at the start.
+fn late_lock(options: &RunOptions) -> Option<Lock> {
+    Lock::take(&options.state_dir.join("lock"))
+        .inspect_err(|error| tracing::debug!(%error, "state directory cannot be locked"))
+        .ok()
 }
 
 type Asked = (Request, oneshot::Sender<Reported>);

@@ -280,6 +280,44 @@ fn an_unreadable_file() {
     stage.end();
 }
 
+/// Names that may not be looked up, then not even listed, also by a daemon that starts anew.
+#[test]
+fn an_unreadable_directory() {
+    let stage = Stage::from(unprivileged());
+    let directory = stage.gapi.config().join("team");
+    let set = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).expect("the directory is ours");
+    fs::create_dir(&directory).expect("the directory is writable");
+    stage.gapi.put("team/extra.yaml", signpost("extra", "/extra"));
+    wait("the route is served", Duration::from_secs(30), || points(stage.address, "/extra"));
+    for mode in [0o600, 0o000] {
+        set(mode);
+        stage.complains(&["team", "Permission denied", "stays in force"]);
+        assert!(points(stage.address, "/extra"));
+    }
+    let address = stage.address;
+    let (_, start) = stage.end().end(Signal::TERM, Duration::from_secs(20));
+    let gapi = start.under(UNPRIVILEGED).serve();
+    assert!(points(address, "/extra"), "{}", gapi.log());
+    set(0o755);
+}
+
+/// What was mounted over the directory is not taken for it; without it all is as before, however often somebody asks.
+#[test]
+fn a_mount_over_the_directory() {
+    let stage = Stage::new();
+    let config = stage.gapi.config();
+    let Some(mount) = SmallDisk::mount(&config) else {
+        eprintln!("skipped: only root can mount a small file system");
+        return;
+    };
+    stage.complains(&["another device"]);
+    drop(mount);
+    wait("it is noticed", Duration::from_secs(10), || stage.gapi.ask(&["status"]).code == 0);
+    stage.gapi.put("extra.yaml", signpost("extra", "/extra"));
+    wait("edits are served", Duration::from_secs(10), || points(stage.address, "/extra"));
+    stage.end();
+}
+
 #[test]
 fn links_pipes_and_loops() {
     let stage = Stage::new();

@@ -144,6 +144,12 @@ impl Sources {
             };
             sources.insert(name.clone(), source);
         }
+        for file in self.objects.values().map(|object| &object.origin.file).filter(|_| !tree.unseen.is_empty()) {
+            let is_unseen = Path::new(&**file).ancestors().any(|path| tree.unseen.contains(&*path.to_string_lossy()));
+            if is_unseen && !sources.contains_key(&**file) {
+                sources.insert(file.to_string(), accepted::Source::Unreadable);
+            }
+        }
         self.tree = Some(tree);
         sources
     }
