@@ -127,10 +127,11 @@ impl Pass {
         let compiled = self.compile(plan);
         findings.extend(self.broken.iter().cloned());
         stages.end("compile");
-        if let Some(unkept) = self.sources.kept(keeping.await) {
+        let unkept = self.sources.kept(keeping.await);
+        if !unkept.is_empty() {
             self.again = Some(Instant::now() + AGAIN);
-            findings.push(unkept);
         }
+        findings.extend(unkept);
         stages.end("keep");
         self.publish(compiled);
         self.socket_findings(&graph, &mut findings);

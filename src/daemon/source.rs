@@ -38,8 +38,6 @@ pub struct Sources {
     emptied: BTreeMap<String, Instant>,
     state_directory: PathBuf,
     store: Option<Store>,
-    /// Records in the store that cannot be used.
-    unusable: Vec<Finding>,
     /// What is in force.
     pub objects: Arc<Objects>,
     /// Objects in force whose document on disk was rejected.
@@ -63,16 +61,19 @@ impl Sources {
             emptied: BTreeMap::new(),
             state_directory: state_directory.join("accepted"),
             store: None,
-            unusable: Vec::new(),
             objects: Arc::default(),
             stale: Default::default(),
             findings: Vec::new(),
             ignored: Vec::new(),
             documents: 0,
         };
-        if let Ok((store, unusable)) = Store::open(&sources.state_directory) {
+        if let Ok(store) = Store::open(&sources.state_directory) {
+            for finding in store.findings() {
+                // Of those whose place is taken in the first pass, nobody else tells.
+                tracing::warn!("{}", finding.message);
+            }
             sources.objects = Arc::new(store.objects().clone());
-            (sources.store, sources.unusable) = (Some(store), unusable);
+            sources.store = Some(store);
         }
         sources
     }
@@ -106,7 +107,6 @@ impl Sources {
         let Merged { objects, stale, findings: merged } =
             merge(&self.objects, &sources, &now, || uuid::Uuid::new_v4().to_string());
         findings.extend(merged);
-        findings.extend(self.unusable.iter().cloned());
         let same = same(&self.objects, &objects);
         let changed = !same || self.findings != findings || self.ignored != ignored || self.stale != stale;
         if !same {
@@ -187,16 +187,16 @@ impl Sources {
         async move { keeping.await.unwrap_or_default() }
     }
 
-    /// Takes the store back. A finding where it does not hold what is in force.
-    pub fn kept(&mut self, kept: Kept) -> Option<Finding> {
+    /// Takes the store back. Findings where it does not hold what is in force, or holds what cannot be used.
+    pub fn kept(&mut self, kept: Kept) -> Vec<Finding> {
         self.store = kept.store;
-        self.unusable.extend(kept.unusable);
-        kept.error.map(|error| {
+        let unkept = kept.error.map(|error| {
             state_finding(
                 format!("what was accepted cannot be kept in {}: {error}", self.state_directory.display()),
                 "make room, or make it writable; until then a restart may bring back older objects",
             )
-        })
+        });
+        unkept.into_iter().chain(self.store.iter().flat_map(Store::findings)).collect()
     }
 
     fn root_finding(&self, error: &str) -> Finding {
@@ -217,7 +217,6 @@ impl Sources {
 #[derive(Default)]
 pub struct Kept {
     store: Option<Store>,
-    unusable: Vec<Finding>,
     error: Option<io::Error>,
 }
 
@@ -225,7 +224,7 @@ fn keep(store: Option<Store>, directory: &Path, objects: &Objects) -> Kept {
     let mut kept = Kept { store, ..Kept::default() };
     if kept.store.is_none() {
         match Store::open(directory) {
-            Ok((store, unusable)) => (kept.store, kept.unusable) = (Some(store), unusable),
+            Ok(store) => kept.store = Some(store),
             Err(error) => kept.error = Some(error),
         }
     }
