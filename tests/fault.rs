@@ -563,6 +563,25 @@ fn a_state_directory_that_is_read_only() {
     survives_a_restart(stage);
 }
 
+/// As when its disk is mounted late: what was accepted is found again, and not taken for deleted.
+#[test]
+fn a_state_directory_that_comes_late() {
+    let Stage { gapi, address, traffic, backend } = Stage::from(unprivileged());
+    drop(traffic.end());
+    gapi.put(ROUTE, "kind: [\n");
+    let state = gapi.state();
+    let set = |mode| fs::set_permissions(&state, fs::Permissions::from_mode(mode)).expect("the directory is ours");
+    let (_, start) = gapi.end(Signal::TERM, Duration::from_secs(20));
+    set(0o000);
+    let gapi = start.under(UNPRIVILEGED).serve();
+    assert!(!serves(address));
+    set(0o755);
+    wait("the route is served", Duration::from_secs(10), || serves(address));
+    let ran = gapi.reload();
+    assert!(!ran.text.contains("cannot be kept"), "{}", ran.text);
+    drop(backend);
+}
+
 /// The route is kept: after a restart with a broken file in its place it is served.
 fn survives_a_restart(stage: Stage) {
     let address = stage.address;

@@ -33,6 +33,8 @@ pub struct Sources {
     settled: bool,
     /// When the root could not be read last.
     lost: Option<Instant>,
+    /// The store came late, and the tree was not looked at since.
+    late: bool,
     parsed: BTreeMap<String, (Arc<[u8]>, Arc<ParsedFile>)>,
     /// Files with nothing in them that had objects, since when.
     emptied: BTreeMap<String, Instant>,
@@ -57,6 +59,7 @@ impl Sources {
             tree: None,
             settled: false,
             lost: None,
+            late: false,
             parsed: BTreeMap::new(),
             emptied: BTreeMap::new(),
             state_directory: state_directory.join("accepted"),
@@ -82,6 +85,7 @@ impl Sources {
     /// True when an object, a finding or an ignored document changed.
     pub fn look(&mut self, busy: &HashSet<PathBuf>, now_or_never: bool) -> bool {
         let mut findings = Vec::new();
+        self.late = false;
         match Tree::scan(&self.root, self.tree.as_ref(), busy, self.bounds.bytes as u64) {
             Ok(tree) => {
                 let same =
@@ -120,7 +124,7 @@ impl Sources {
     pub fn look_again(&self) -> Option<Instant> {
         let emptied = self.emptied.values().min().map(|since| *since + EMPTY);
         // No watch tells of a mount that comes back.
-        emptied.into_iter().chain(self.lost.map(|lost| lost + AGAIN)).min()
+        emptied.into_iter().chain(self.lost.map(|lost| lost + AGAIN)).chain(self.late.then(Instant::now)).min()
     }
 
     /// Where changes can come from.
@@ -190,6 +194,13 @@ impl Sources {
     /// Takes the store back. Findings where it does not hold what is in force, or holds what cannot be used.
     pub fn kept(&mut self, kept: Kept) -> Vec<Finding> {
         self.store = kept.store;
+        if kept.late {
+            // What is in force was made without knowing this: whether it is gone, or was rejected, the next look tells.
+            let mut objects = self.store.as_ref().map(|store| store.objects().clone()).unwrap_or_default();
+            objects.extend(self.objects.iter().map(|(key, object)| (key.clone(), object.clone())));
+            self.objects = Arc::new(objects);
+            (self.late, self.settled) = (true, false);
+        }
         let unkept = kept.error.map(|error| {
             state_finding(
                 format!("what was accepted cannot be kept in {}: {error}", self.state_directory.display()),
@@ -218,9 +229,12 @@ impl Sources {
 pub struct Kept {
     store: Option<Store>,
     error: Option<io::Error>,
+    /// The store could not be opened before, and holds what nobody has read yet: nothing was kept for now.
+    late: bool,
 }
 
 fn keep(store: Option<Store>, directory: &Path, objects: &Objects) -> Kept {
+    let is_late = store.is_none();
     let mut kept = Kept { store, ..Kept::default() };
     if kept.store.is_none() {
         match Store::open(directory) {
@@ -228,7 +242,8 @@ fn keep(store: Option<Store>, directory: &Path, objects: &Objects) -> Kept {
             Err(error) => kept.error = Some(error),
         }
     }
-    if let Some(store) = &mut kept.store {
+    kept.late = kept.store.as_ref().is_some_and(|store| is_late && !store.objects().is_empty());
+    if let Some(store) = kept.store.as_mut().filter(|_| !kept.late) {
         kept.error = store.keep(objects).err();
     }
     kept
