@@ -49,7 +49,7 @@ pub struct Merged {
 /// The next set of accepted objects, from the last one and the files as they are now.
 ///
 /// A rejected document leaves its last accepted version in force, wherever it stands; a file that cannot be read or
-/// parsed leaves all that was accepted from it; a document that is gone is deleted. Of two documents for one object the
+/// parsed, or has a document that may be anything, leaves all that was accepted from it; a document that is gone is deleted. Of two documents for one object the
 /// one already accepted stays, else the first by file name; the others are findings. `now` is RFC 3339; `new_uid` gives
 /// a fresh uid.
 ///
@@ -84,7 +84,7 @@ pub fn merge(
         let kept = match files.get(&*object.origin.file) {
             _ if rejected.contains(key) => true,
             Some(Source::Unreadable) => true,
-            Some(Source::Parsed(file)) => file.whole_file_rejected,
+            Some(Source::Parsed(file)) => file.whole_file_rejected || file.has_unidentified,
             None => false,
         };
         if kept {
@@ -459,6 +459,8 @@ mod tests {
         let second = run(&first.objects, vec![("a", Source::Parsed(Arc::new(rejected)))]);
         assert_eq!(second.objects.len(), 1);
         assert_eq!(second.stale.len(), 1);
+        let nameless = ParsedFile { has_unidentified: true, ..ParsedFile::default() };
+        assert_eq!(run(&first.objects, vec![("a", Source::Parsed(Arc::new(nameless)))]).objects.len(), 2);
         let unreadable = run(&first.objects, vec![("a", Source::Unreadable)]);
         assert_eq!(unreadable.objects.len(), 2);
         let moved = run(&first.objects, vec![("a", Source::Unreadable), ("b", parsed(vec![object("b", "r", 1)]))]);

@@ -163,7 +163,10 @@ impl Tree {
                 Ok(metadata) if metadata.is_dir() => scan.directory(path, &metadata, 0),
                 Ok(metadata) if metadata.is_file() => scan.file(path, &metadata),
                 Ok(_) => scan.finding(path, Severity::Error, "NotAFile", "is neither a file nor a directory", ""),
-                Err(error) => scan.finding(path, Severity::Error, "Unreadable", &error.to_string(), ""),
+                Err(error) => {
+                    let fact = format!("cannot be read: {error}");
+                    scan.finding(path, Severity::Error, "Unreadable", &fact, "give the path of a file or directory");
+                }
             }
         }
         scan.tree
