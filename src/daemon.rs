@@ -18,6 +18,7 @@ use tokio::{
 };
 
 mod address;
+mod fallback;
 mod lock;
 mod name;
 mod pass;

@@ -465,10 +465,25 @@ fn a_secret_with_another_ones_key() {
         let status = stage.gapi.status_file("default/gateways/secure.yaml");
         names(&status, &["InvalidCertificateRef"]);
     }
+
+    // Also over restarts, and when the Secret breaks while nobody looks.
+    let Stage { gapi, address, traffic, backend } = stage;
+    drop(traffic.end());
+    let restart = |gapi: Gapi, text: &str| {
+        let (_, start) = gapi.end(Signal::KILL, Duration::from_secs(5));
+        start.file("pair.yaml", text).serve()
+    };
+    let gapi = restart(gapi, &file(&[secret("pair", &mismatched)]));
+    assert_eq!(presents().expect("the handshake succeeds"), Some(pair.der.clone()));
+    let gapi = restart(gapi, &file(&[rubbish("tls.key", "rubbish")]));
+    assert_eq!(presents().expect("the handshake succeeds"), Some(pair.der));
+
+    let stage = Stage { gapi, address, traffic: Traffic::start(address), backend };
     stage.gapi.put("pair.yaml", file(&[secret("pair", &other)]));
     stage.is_content();
-    assert_eq!(presents().expect("the handshake succeeds"), Some(other.der));
-    stage.end();
+    assert_eq!(presents().expect("the handshake succeeds"), Some(other.der.clone()));
+    let gapi = restart(stage.end(), &file(&[secret("pair", &mismatched)]));
+    assert_eq!(presents().expect("the handshake succeeds"), Some(other.der), "{}", gapi.log());
 }
 
 // --- Sockets.
