@@ -18,6 +18,7 @@ use tokio::{
 };
 
 mod address;
+mod fallback;
 mod lock;
 mod name;
 mod pass;
@@ -47,15 +48,15 @@ const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// What keeps it from starting: a directory that cannot be made, another daemon on the state directory, no worker.
 pub fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     log::init(&options.log_level).map_err(anyhow::Error::msg)?;
-    let _lock = take_lock(&options)?;
+    let lock = take_lock(&options)?;
     // Outside the runtime: it waits for the workers' threads.
     let options = Arc::new(options);
     let pass = Pass::start(options.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control runtime")?;
-    runtime.block_on(control(options, pass))
+    runtime.block_on(control(options, pass, lock))
 }
 
-async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<ExitCode> {
+async fn control(options: Arc<RunOptions>, mut pass: Pass, mut lock: Option<Lock>) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -67,13 +68,19 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<Exi
     look(&mut pass, &mut watch, &options, true).await;
     pass.reporter.settle().await;
     tell::ready(&pass.reporter.last.view);
+    // Of its own, so that nobody who asks often puts it off.
+    let mut poll = Instant::now() + POLL;
     loop {
-        let next = pass.next().map_or(Instant::now() + POLL, |next| next.min(Instant::now() + POLL));
+        let next = pass.next().map_or(poll, |next| next.min(poll));
         tokio::select! {
             () = watch.changed() => look(&mut pass, &mut watch, &options, false).await,
             () = pass.names.changed() => pass.run().await,
             () = pass.reporter.done() => {}
-            () = sleep_until(next.into()) => look(&mut pass, &mut watch, &options, false).await,
+            () = sleep_until(next.into()) => {
+                poll = if poll <= Instant::now() { Instant::now() + POLL } else { poll };
+                lock = lock.or_else(|| late_lock(&options));
+                look(&mut pass, &mut watch, &options, false).await;
+            }
             _ = hangup.recv() => {
                 tell::reloading();
                 pass.reopen_access_log();
@@ -138,6 +145,13 @@ fn take_lock(options: &RunOptions) -> anyhow::Result<Option<Lock>> {
         }
         Err(held) => Err(held.into()),
     }
+}
+
+/// The lock, on a state directory that was not to be had at the start.
+fn late_lock(options: &RunOptions) -> Option<Lock> {
+    Lock::take(&options.state_dir.join("lock"))
+        .inspect_err(|error| tracing::debug!(%error, "state directory cannot be locked"))
+        .ok()
 }
 
 type Asked = (Request, oneshot::Sender<Reported>);

@@ -2,9 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    io::{IsTerminal, Read, Write},
+    fs::{self, File, FileType},
+    io::{self, IsTerminal, Read, Write},
     net::Ipv4Addr,
-    path::PathBuf,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -175,7 +177,9 @@ impl CheckReport {
         }
         for ignored in &self.ignored {
             let Ignored { origin, api_version, kind, name, reason } = ignored;
-            text.push_str(&format!("ignored: {kind} {name} ({api_version}): {reason} ({origin})\n"));
+            let name = if name.is_empty() { String::new() } else { format!(" {name}") };
+            let version = if api_version.is_empty() { String::new() } else { format!(" ({api_version})") };
+            text.push_str(&format!("ignored: {kind}{name}{version}: {reason} ({origin})\n"));
         }
         text.push_str(&self.summary());
         text
@@ -234,8 +238,7 @@ impl<'a> FindingRow<'a> {
 /// The files that `paths` mean, each once: a file as named, a directory with all manifests below it, in order; and what
 /// could not be read.
 pub fn collect(paths: &[PathBuf]) -> (Vec<CheckFile>, Vec<Finding>) {
-    let (standard, paths): (Vec<PathBuf>, Vec<PathBuf>) =
-        paths.iter().cloned().partition(|path| path.as_os_str() == "-");
+    let (streams, paths): (Vec<PathBuf>, Vec<PathBuf>) = paths.iter().cloned().partition(|path| is_stream(path));
     let bounds = Bounds::default();
     let tree = Tree::of_paths(&paths, bounds.bytes as u64);
     let mut files: Vec<CheckFile> = Vec::new();
@@ -245,14 +248,30 @@ pub fn collect(paths: &[PathBuf]) -> (Vec<CheckFile>, Vec<Finding>) {
             files.push(CheckFile { name, bytes });
         }
     }
-    if !standard.is_empty() {
-        let mut bytes = Vec::new();
-        match std::io::stdin().lock().take(bounds.bytes as u64 + 1).read_to_end(&mut bytes) {
-            Ok(_) => files.push(CheckFile { name: "-".to_owned(), bytes: bytes.into() }),
-            Err(error) => findings.push(unreadable("-", &error.to_string())),
+    for stream in streams {
+        let name = stream.display().to_string();
+        match read_stream(&stream, bounds.bytes as u64 + 1) {
+            Ok(bytes) => files.push(CheckFile { name, bytes: bytes.into() }),
+            Err(error) => findings.push(unreadable(&name, &format!("{name} cannot be read: {error}"))),
         }
     }
     (files, findings)
+}
+
+/// Standard input, or what a shell makes of `<(kustomize build)`.
+fn is_stream(path: &Path) -> bool {
+    let is_pipe = |kind: FileType| kind.is_fifo() || kind.is_char_device();
+    path.as_os_str() == "-" || fs::metadata(path).is_ok_and(|metadata| is_pipe(metadata.file_type()))
+}
+
+fn read_stream(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let stream: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(io::stdin().lock()),
+        false => Box::new(File::open(path)?),
+    };
+    let mut bytes = Vec::new();
+    stream.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn unreadable(name: &str, message: &str) -> Finding {

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     AGAIN, FIRST_LOOKUP, address,
+    fallback::Fallbacks,
     name::Names,
     reporter::{Job, Reporter},
     source::Sources,
@@ -39,6 +40,7 @@ pub struct Pass {
     options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
+    fallbacks: Fallbacks,
     plan: Arc<Plan>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     snapshot: Arc<Snapshot>,
@@ -72,11 +74,15 @@ impl Pass {
             documents: options.max_documents,
             depth: options.max_depth,
         };
+        let sources = Sources::open(&options.config_dir, &options.state_dir, bounds);
+        let addresses = address::addresses(&options.addresses, options.address_pool, assigned);
+        let fallbacks = Fallbacks::open(options.state_dir.join("certificates.json"));
         Ok(Pass {
-            sources: Sources::open(&options.config_dir, &options.state_dir, bounds),
+            last_good: last_good(&sources, &addresses, &fallbacks),
+            sources,
             names: Names::default(),
-            addresses: address::addresses(&options.addresses, options.address_pool, assigned),
-            last_good: LastGood::default(),
+            addresses,
+            fallbacks,
             plan: Arc::default(),
             resolved: BTreeMap::new(),
             snapshot: Arc::default(),
@@ -122,16 +128,21 @@ impl Pass {
         let mut findings = self.sources.findings.clone();
         findings.extend(graph.findings.iter().cloned());
         findings.extend(self.keep_assigned(&graph));
+        let unkept = self.fallbacks.keep(&self.last_good.certificates);
+        let retry = unkept.as_ref().map(|_| Instant::now() + AGAIN);
+        findings.extend(unkept);
         let plan = lower(&graph);
         stages.end("plan");
         self.resolve_names(&plan, &mut findings).await;
         let compiled = self.compile(plan);
         findings.extend(self.broken.iter().cloned());
         stages.end("compile");
-        if let Some(unkept) = self.sources.kept(keeping.await) {
-            self.again = Some(Instant::now() + AGAIN);
-            findings.push(unkept);
-        }
+        let unkept = self.sources.kept(keeping.await);
+        self.again = match unkept.is_empty() {
+            true => retry,
+            false => Some(Instant::now() + AGAIN),
+        };
+        findings.extend(unkept);
         stages.end("keep");
         self.publish(compiled);
         self.socket_findings(&graph, &mut findings);
@@ -255,6 +266,13 @@ impl Pass {
             remedy: "its last addresses stay in use; check the name and the machine's resolver".to_owned(),
         }));
     }
+}
+
+/// What was good before the start: what the objects accepted last come to.
+fn last_good(sources: &Sources, addresses: &Addresses, fallbacks: &Fallbacks) -> LastGood {
+    let objects: Vec<_> = sources.objects.values().cloned().collect();
+    let kept = LastGood { certificates: fallbacks.certificates().clone(), ..LastGood::default() };
+    graph::resolve(&graph::Input { objects: &objects, addresses, last_good: &kept, now: Timestamp::now() }).last_good()
 }
 
 /// How long the stages of a pass took, for the debug log.

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::AGAIN;
 use crate::{
     api::ObjectKey,
     finding::{Finding, Origin, Severity},
@@ -30,13 +31,15 @@ pub struct Sources {
     tree: Option<Tree>,
     /// The last look read the tree: what it found stands as long as the tree is the same.
     settled: bool,
+    /// When the root could not be read last.
+    lost: Option<Instant>,
+    /// The store came late, and the tree was not looked at since.
+    late: bool,
     parsed: BTreeMap<String, (Arc<[u8]>, Arc<ParsedFile>)>,
     /// Files with nothing in them that had objects, since when.
     emptied: BTreeMap<String, Instant>,
     state_directory: PathBuf,
     store: Option<Store>,
-    /// Records in the store that cannot be used.
-    unusable: Vec<Finding>,
     /// What is in force.
     pub objects: Arc<Objects>,
     /// Objects in force whose document on disk was rejected.
@@ -55,20 +58,25 @@ impl Sources {
             bounds,
             tree: None,
             settled: false,
+            lost: None,
+            late: false,
             parsed: BTreeMap::new(),
             emptied: BTreeMap::new(),
             state_directory: state_directory.join("accepted"),
             store: None,
-            unusable: Vec::new(),
             objects: Arc::default(),
             stale: Default::default(),
             findings: Vec::new(),
             ignored: Vec::new(),
             documents: 0,
         };
-        if let Ok((store, unusable)) = Store::open(&sources.state_directory) {
+        if let Ok(store) = Store::open(&sources.state_directory) {
+            for finding in store.findings() {
+                // Of those whose place is taken in the first pass, nobody else tells.
+                tracing::warn!("{}", finding.message);
+            }
             sources.objects = Arc::new(store.objects().clone());
-            (sources.store, sources.unusable) = (Some(store), unusable);
+            sources.store = Some(store);
         }
         sources
     }
@@ -77,6 +85,7 @@ impl Sources {
     /// True when an object, a finding or an ignored document changed.
     pub fn look(&mut self, busy: &HashSet<PathBuf>, now_or_never: bool) -> bool {
         let mut findings = Vec::new();
+        self.late = false;
         match Tree::scan(&self.root, self.tree.as_ref(), busy, self.bounds.bytes as u64) {
             Ok(tree) => {
                 let same =
@@ -85,13 +94,13 @@ impl Sources {
                     return false;
                 }
                 findings.extend(self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()));
-                self.settled = true;
+                (self.settled, self.lost) = (true, None);
             }
             Err(error) => {
                 findings.push(self.root_finding(&error.to_string()));
                 let changed = self.findings != findings;
                 self.findings = findings;
-                self.settled = false;
+                (self.settled, self.lost) = (false, Some(Instant::now()));
                 return changed;
             }
         }
@@ -102,7 +111,6 @@ impl Sources {
         let Merged { objects, stale, findings: merged } =
             merge(&self.objects, &sources, &now, || uuid::Uuid::new_v4().to_string());
         findings.extend(merged);
-        findings.extend(self.unusable.iter().cloned());
         let same = same(&self.objects, &objects);
         let changed = !same || self.findings != findings || self.ignored != ignored || self.stale != stale;
         if !same {
@@ -114,7 +122,9 @@ impl Sources {
 
     /// When [`Sources::look`] wants to be called again though nothing changes.
     pub fn look_again(&self) -> Option<Instant> {
-        self.emptied.values().min().map(|since| *since + EMPTY)
+        let emptied = self.emptied.values().min().map(|since| *since + EMPTY);
+        // No watch tells of a mount that comes back.
+        emptied.into_iter().chain(self.lost.map(|lost| lost + AGAIN)).chain(self.late.then(Instant::now)).min()
     }
 
     /// Where changes can come from.
@@ -137,6 +147,12 @@ impl Sources {
                 _ => accepted::Source::Unreadable,
             };
             sources.insert(name.clone(), source);
+        }
+        for file in self.objects.values().map(|object| &object.origin.file).filter(|_| !tree.unseen.is_empty()) {
+            let is_unseen = Path::new(&**file).ancestors().any(|path| tree.unseen.contains(&*path.to_string_lossy()));
+            if is_unseen && !sources.contains_key(&**file) {
+                sources.insert(file.to_string(), accepted::Source::Unreadable);
+            }
         }
         self.tree = Some(tree);
         sources
@@ -175,16 +191,23 @@ impl Sources {
         async move { keeping.await.unwrap_or_default() }
     }
 
-    /// Takes the store back. A finding where it does not hold what is in force.
-    pub fn kept(&mut self, kept: Kept) -> Option<Finding> {
+    /// Takes the store back. Findings where it does not hold what is in force, or holds what cannot be used.
+    pub fn kept(&mut self, kept: Kept) -> Vec<Finding> {
         self.store = kept.store;
-        self.unusable.extend(kept.unusable);
-        kept.error.map(|error| {
+        if kept.late {
+            // What is in force was made without knowing this: whether it is gone, or was rejected, the next look tells.
+            let mut objects = self.store.as_ref().map(|store| store.objects().clone()).unwrap_or_default();
+            objects.extend(self.objects.iter().map(|(key, object)| (key.clone(), object.clone())));
+            self.objects = Arc::new(objects);
+            (self.late, self.settled) = (true, false);
+        }
+        let unkept = kept.error.map(|error| {
             state_finding(
                 format!("what was accepted cannot be kept in {}: {error}", self.state_directory.display()),
                 "make room, or make it writable; until then a restart may bring back older objects",
             )
-        })
+        });
+        unkept.into_iter().chain(self.store.iter().flat_map(Store::findings)).collect()
     }
 
     fn root_finding(&self, error: &str) -> Finding {
@@ -205,19 +228,22 @@ impl Sources {
 #[derive(Default)]
 pub struct Kept {
     store: Option<Store>,
-    unusable: Vec<Finding>,
     error: Option<io::Error>,
+    /// The store could not be opened before, and holds what nobody has read yet: nothing was kept for now.
+    late: bool,
 }
 
 fn keep(store: Option<Store>, directory: &Path, objects: &Objects) -> Kept {
+    let is_late = store.is_none();
     let mut kept = Kept { store, ..Kept::default() };
     if kept.store.is_none() {
         match Store::open(directory) {
-            Ok((store, unusable)) => (kept.store, kept.unusable) = (Some(store), unusable),
+            Ok(store) => kept.store = Some(store),
             Err(error) => kept.error = Some(error),
         }
     }
-    if let Some(store) = &mut kept.store {
+    kept.late = kept.store.as_ref().is_some_and(|store| is_late && !store.objects().is_empty());
+    if let Some(store) = kept.store.as_mut().filter(|_| !kept.late) {
         kept.error = store.keep(objects).err();
     }
     kept

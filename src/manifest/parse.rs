@@ -32,6 +32,8 @@ pub struct ParsedFile {
     pub whole_file_rejected: bool,
     /// Documents that were not admitted but say what object they are: its last accepted version stays.
     pub rejected_keys: Vec<ObjectKey>,
+    /// A document that was not admitted does not say what object it is: it may be any that the file had.
+    pub has_unidentified: bool,
     /// The file is no document at all: it is empty, or holds comments and empty documents only.
     pub only_comments: bool,
 }
@@ -85,7 +87,7 @@ impl Parser {
                 Served::Kind(kind) => self.object(node, kind, version, broken),
                 Served::Ignored(reason) if !broken => self.ignore(node, version, kind, reason),
                 Served::NotYet if !broken => self.not_yet(node, version, kind),
-                Served::Wrong { message, remedy } => self.not_served(node, kind, &message, &remedy),
+                Served::Wrong { field, message, remedy } => self.not_served(node, kind, field, &message, &remedy),
                 Served::Ignored(_) | Served::NotYet => self.reject(),
             },
             _ if self.is_kustomization() => self.ignore(node, "", "Kustomization", "kustomization without a name"),
@@ -99,6 +101,7 @@ impl Parser {
             None | Some(Content::Null) => self.parsed.documents += 1,
             Some(_) => {
                 self.reject();
+                self.parsed.has_unidentified = true;
                 self.error(place_of(node, "items"), None, "items", "WrongType", "must be a list of documents", "");
             }
         }
@@ -110,6 +113,9 @@ impl Parser {
         let (value, faults) = admit::judge(kind, node);
         if broken || !faults.is_empty() {
             self.reject();
+            let is_identity =
+                |fault: &Fault| matches!(&*fault.field, "metadata" | "metadata.name" | "metadata.namespace");
+            self.parsed.has_unidentified |= key.is_none() || faults.iter().any(is_identity);
             for fault in faults {
                 self.fault(fault, key.clone());
             }
@@ -157,18 +163,20 @@ impl Parser {
     }
 
     /// Another version of a kind of ours, or no kind of a group of ours.
-    fn not_served(&mut self, node: &Node, kind: &str, message: &str, remedy: &str) {
+    fn not_served(&mut self, node: &Node, kind: &str, field: &str, message: &str, remedy: &str) {
         self.reject();
         let names = KINDS.iter().find(|names| names.name == kind);
         let key = key(node, kind, names.is_none_or(|names| names.namespaced));
         if names.is_some() {
             self.parsed.rejected_keys.extend(key.clone());
         }
-        self.error(place_of(node, "apiVersion"), key, "apiVersion", "NotServed", message, remedy);
+        self.parsed.has_unidentified |= names.is_none() || key.is_none();
+        self.error(place_of(node, field), key, field, "NotServed", message, remedy);
     }
 
     fn unidentified(&mut self, node: &Node) {
         self.reject();
+        self.parsed.has_unidentified = true;
         if !matches!(node.content, Content::Map(_)) {
             let message = format!("a document is a map, not {}", node.type_name());
             return self.error(node.place, None, "", "WrongType", &message, "");
@@ -247,9 +255,13 @@ impl Parser {
 /// The object that a document means, where it says so.
 fn key(node: &Node, kind: &str, namespaced: bool) -> Option<ObjectKey> {
     let metadata = node.get("metadata")?;
-    let text = |field: &str| metadata.get(field).and_then(Node::as_str).filter(|text| !text.is_empty());
-    let namespace = if namespaced { text("namespace").unwrap_or("default") } else { "" };
-    Some(ObjectKey::new(kind, namespace, text("name")?))
+    let name = metadata.get("name").and_then(Node::as_str).filter(|text| !text.is_empty())?;
+    let namespace = match metadata.get("namespace").filter(|namespace| namespaced && !namespace.is_null()) {
+        Some(namespace) => namespace.as_str()?,
+        None => "",
+    };
+    let namespace = if namespaced && namespace.is_empty() { "default" } else { namespace };
+    Some(ObjectKey::new(kind, namespace, name))
 }
 
 fn place_of(node: &Node, field: &str) -> Place {
