@@ -3,4 +3,5 @@
 mod echo;
 mod get;
 mod pages;
+mod secret;
 mod support;
