@@ -16,6 +16,7 @@ use crate::{
         Ignored,
         accepted::{self, Merged, Objects, Store, merge, state_finding},
         parse::{ParsedFile, parse_file},
+        readable,
         span::Bounds,
         tree::{Content, Directories, Tree},
     },
@@ -23,6 +24,9 @@ use crate::{
 
 /// A file that became empty is taken as emptied by hand, not as about to be written, after this time.
 const EMPTY: Duration = Duration::from_secs(1);
+
+/// What was in a file that is gone may be on its way to another, as in a checkout: it stays in force for this time.
+const GONE: Duration = Duration::from_millis(100);
 
 /// Owns the tree, what was parsed of it and what was accepted from it.
 pub struct Sources {
@@ -38,6 +42,8 @@ pub struct Sources {
     parsed: BTreeMap<String, (Arc<[u8]>, Arc<ParsedFile>)>,
     /// Files with nothing in them that had objects, since when.
     emptied: BTreeMap<String, Instant>,
+    /// Files that are gone, since when.
+    gone: BTreeMap<String, Instant>,
     state_directory: PathBuf,
     store: Option<Store>,
     /// What is in force.
@@ -62,6 +68,7 @@ impl Sources {
             late: false,
             parsed: BTreeMap::new(),
             emptied: BTreeMap::new(),
+            gone: BTreeMap::new(),
             state_directory: state_directory.join("accepted"),
             store: None,
             objects: Arc::default(),
@@ -88,9 +95,10 @@ impl Sources {
         self.late = false;
         match Tree::scan(&self.root, self.tree.as_ref(), busy, self.bounds.bytes as u64) {
             Ok(tree) => {
+                let departures = self.note_gone(&tree, now_or_never);
                 let same =
                     self.tree.replace(tree).zip(self.tree.as_ref()).is_some_and(|(before, tree)| before.is_same(tree));
-                if same && self.settled && self.emptied.is_empty() {
+                if same && self.settled && self.emptied.is_empty() && !departures {
                     return false;
                 }
                 findings.extend(self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()));
@@ -108,9 +116,10 @@ impl Sources {
         let ignored = sources.values().flat_map(ignored_of).cloned().collect();
         self.documents = sources.values().map(documents_of).sum();
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let Merged { objects, stale, findings: merged } =
+        let Merged { objects, mut stale, findings: merged } =
             merge(&self.objects, &sources, &now, || uuid::Uuid::new_v4().to_string());
         findings.extend(merged);
+        stale.retain(|key| objects.get(key).is_none_or(|object| !self.gone.contains_key(&*object.origin.file)));
         let same = same(&self.objects, &objects);
         let changed = !same || self.findings != findings || self.ignored != ignored || self.stale != stale;
         if !same {
@@ -123,8 +132,10 @@ impl Sources {
     /// When [`Sources::look`] wants to be called again though nothing changes.
     pub fn look_again(&self) -> Option<Instant> {
         let emptied = self.emptied.values().min().map(|since| *since + EMPTY);
+        let gone = self.gone.values().min().map(|since| *since + GONE);
         // No watch tells of a mount that comes back.
-        emptied.into_iter().chain(self.lost.map(|lost| lost + AGAIN)).chain(self.late.then(Instant::now)).min()
+        let lost = self.lost.map(|lost| lost + AGAIN);
+        [emptied, gone, lost, self.late.then(Instant::now)].into_iter().flatten().min()
     }
 
     /// Where changes can come from.
@@ -142,6 +153,7 @@ impl Sources {
                 Content::Bytes(bytes) if now_or_never || !self.is_just_emptied(name, bytes) => {
                     let parsed = self.parsed(name, bytes);
                     findings.extend(parsed.findings.iter().cloned());
+                    findings.extend(readable::findings(&self.root.join(name), &parsed));
                     accepted::Source::Parsed(parsed)
                 }
                 _ => accepted::Source::Unreadable,
@@ -154,8 +166,22 @@ impl Sources {
                 sources.insert(file.to_string(), accepted::Source::Unreadable);
             }
         }
+        for name in self.gone.keys() {
+            sources.entry(name.clone()).or_insert(accepted::Source::Unreadable);
+        }
         self.tree = Some(tree);
         sources
+    }
+
+    /// Keeps account of files that are gone. True where something follows from it, now or later.
+    fn note_gone(&mut self, tree: &Tree, now_or_never: bool) -> bool {
+        let before = self.tree.iter().flat_map(|before| before.files.keys());
+        for name in before.filter(|name| !tree.files.contains_key(*name)) {
+            self.gone.entry(name.clone()).or_insert_with(Instant::now);
+        }
+        let departures = !self.gone.is_empty();
+        self.gone.retain(|name, since| !now_or_never && !tree.files.contains_key(name) && since.elapsed() < GONE);
+        departures
     }
 
     /// A file of no bytes that had objects may be about to be written.

@@ -6,6 +6,7 @@
 
 pub mod admit;
 pub mod parse;
+pub mod readable;
 pub mod served;
 pub mod span;
 

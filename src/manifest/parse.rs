@@ -1,12 +1,12 @@
 //! *parse*: the bytes of one file become admitted objects and findings. Pure: the same bytes give the same result.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     Ignored, Object, Positions, Reading,
     admit::{self, Fault},
     served::{Served, served},
-    span::{self, Bounds, Content, Document, Node, Place, Refusal},
+    span::{self, Bounds, Content, Document, Entry, Node, Place, Refusal},
 };
 use crate::{
     api::{KINDS, Kind, ObjectKey, ObjectMeta},
@@ -83,7 +83,7 @@ impl Parser {
         let text = |field: &str| node.get(field).and_then(Node::as_str).filter(|text| !text.is_empty());
         match (text("apiVersion"), text("kind")) {
             (Some(version), Some(kind)) => match served(version, kind) {
-                Served::List => self.list(node, broken),
+                Served::List => self.list(node, version, kind, broken),
                 Served::Kind(kind) => self.object(node, kind, version, broken),
                 Served::Ignored(reason) if !broken => self.ignore(node, version, kind, reason),
                 Served::NotYet if !broken => self.not_yet(node, version, kind),
@@ -95,10 +95,17 @@ impl Parser {
         }
     }
 
-    fn list(&mut self, node: &Node, broken: bool) {
+    fn list(&mut self, node: &Node, version: &str, kind: &str, broken: bool) {
         match node.get("items").map(|items| &items.content) {
-            Some(Content::List(items)) => items.iter().for_each(|item| self.node(item, broken)),
-            None | Some(Content::Null) => self.parsed.documents += 1,
+            Some(Content::List(items)) => {
+                items.iter().for_each(|item| self.node(&list_item(item, version, kind), broken));
+            }
+            Some(Content::Null) => self.parsed.documents += 1,
+            None => {
+                self.reject();
+                let message = "a list needs items, which are not there";
+                self.error(node.place, None, "items", "MissingField", message, "add them; items: [] is the empty list");
+            }
             Some(_) => {
                 self.reject();
                 self.parsed.has_unidentified = true;
@@ -250,6 +257,21 @@ impl Parser {
         }
         self.parsed
     }
+}
+
+/// An item of a typed list (`HTTPRouteList`) may leave its kind to the list, as the API server does.
+fn list_item<'a>(item: &'a Node, version: &str, list: &str) -> Cow<'a, Node> {
+    let kind = list.strip_suffix("List").filter(|kind| !kind.is_empty() && item.get("kind").is_none());
+    let (Some(kind), Content::Map(fields)) = (kind, &item.content) else { return Cow::Borrowed(item) };
+    let mut fields = fields.clone();
+    fields.entries.retain(|entry| entry.key != "apiVersion");
+    let implied = [("apiVersion", version), ("kind", kind)].map(|(key, text)| Entry {
+        key: key.to_owned(),
+        key_place: item.place,
+        node: Node { content: Content::String(text.to_owned()), place: item.place },
+    });
+    fields.entries.splice(..0, implied);
+    Cow::Owned(Node { content: Content::Map(fields), place: item.place })
 }
 
 /// The object that a document means, where it says so.

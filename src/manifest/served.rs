@@ -68,6 +68,7 @@ pub fn served(api_version: &str, kind: &str) -> Served {
             message: format!("apiVersion {api_version:?} is neither v1 nor group/version"),
             remedy: "write for example gateway.networking.k8s.io/v1".to_owned(),
         },
+        ("", _) if nearest(kind, &kinds("")).is_some() => unknown(group, kind),
         ("", _) => Served::Ignored("core kind that a gateway does not read"),
         _ => mistyped(group, kind).unwrap_or(Served::Ignored("kind of another group")),
     }
@@ -96,10 +97,16 @@ fn unserved(group: &str, kind: &str, version: &str, versions: &[&str]) -> Served
     }
 }
 
-fn unknown(group: &str, kind: &str) -> Served {
+/// The kinds of `group` that a gateway has to do with.
+fn kinds(group: &str) -> Vec<&'static str> {
     let names = KINDS.iter().map(|names| (names.group, names.name));
     let others = NOT_YET.iter().map(|(group, name, _)| (*group, *name));
-    let known: Vec<&str> = names.chain(others).filter(|(other, _)| *other == group).map(|(_, name)| name).collect();
+    names.chain(others).filter(|(other, _)| *other == group).map(|(_, name)| name).collect()
+}
+
+fn unknown(group: &str, kind: &str) -> Served {
+    let known = kinds(group);
+    let group = if group.is_empty() { "v1" } else { group };
     Served::Wrong {
         field: "kind",
         message: format!("{group} has no kind {kind:?}"),

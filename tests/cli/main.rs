@@ -4,4 +4,5 @@ mod check;
 mod echo;
 mod get;
 mod pages;
+mod secret;
 mod support;

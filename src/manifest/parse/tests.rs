@@ -104,12 +104,35 @@ fn lists_are_unpacked() {
 }
 
 #[test]
+fn items_leave_their_kind_to_a_typed_list() {
+    let text = "apiVersion: v1\nkind: ServiceList\nitems:\n- metadata: {name: a}\n  spec: {ports: [{prt: 80}]}\n- metadata: {name: b}\n  spec: {ports: [{port: 80}]}\n";
+    let parsed = parse(text);
+    assert_eq!(parsed.objects[0].key.to_string(), "Service default/b");
+    assert_eq!(parsed.objects[0].value["apiVersion"], "v1");
+    let unknown = parsed.findings.iter().find(|finding| finding.reason == "UnknownField").expect("prt is no field");
+    let origin = unknown.origin.clone().unwrap_or_default();
+    assert_eq!((origin.line, origin.column), (5, 19));
+    assert_eq!(parse("apiVersion: v1\nkind: List\nitems: [{metadata: {name: a}}]\n").rejected, 1);
+}
+
+#[test]
+fn a_list_has_items() {
+    assert_eq!(parse("apiVersion: v1\nkind: List\nitems: []\n").findings, []);
+    assert_eq!(parse("apiVersion: v1\nkind: List\nitem: []\n").findings[0].reason, "MissingField");
+}
+
+#[test]
 fn other_kinds() {
     let of =
         |version: &str, kind: &str| parse(&format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n"));
     let reason = |version: &str, kind: &str| of(version, kind).ignored[0].reason.clone();
     assert_eq!(reason("apps/v1", "Deployment"), "kind of another group");
-    assert_eq!(reason("v1", "Pod"), "core kind that a gateway does not read");
+    for kind in ["Pod", "Node", "ServiceAccount", "Event", "PersistentVolume", "LimitRange"] {
+        assert_eq!(reason("v1", kind), "core kind that a gateway does not read", "{kind}");
+    }
+    let mistyped = of("v1", "Secrt");
+    assert_eq!(mistyped.findings[0].message, "v1 has no kind \"Secrt\"");
+    assert_eq!(mistyped.findings[0].remedy, "did you mean Secret?");
     let grpc = of("gateway.networking.k8s.io/v1", "GRPCRoute");
     assert_eq!(grpc.ignored[0].reason, "not served yet");
     assert_eq!(grpc.findings[0].severity, Severity::Warning);
