@@ -26,7 +26,7 @@ use crate::{
     graph::{self, Addresses, Graph, LastGood},
     manifest::span::Bounds,
     plan::{EndpointsPlan, Plan, lower},
-    publish::DataPlane,
+    publish::{DataPlane, inherited::Inherited, store::Store},
     snapshot::Snapshot,
 };
 
@@ -52,14 +52,15 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Starts the workers and reads the state directory.
+    /// Starts the workers, which take over what an earlier run left, and reads the state directory.
     ///
     /// # Errors
-    /// The workers cannot be started.
-    pub fn start(options: Arc<RunOptions>) -> anyhow::Result<Pass> {
+    /// The workers cannot be started, or the state is a later version's.
+    pub fn start(options: Arc<RunOptions>, inherited: Inherited, store: Option<Store>) -> anyhow::Result<Pass> {
         let workers =
             options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
-        let data_plane = DataPlane::start(Arc::new(options.settings.clone()), workers).context("the workers")?;
+        let settings = Arc::new(options.settings.clone());
+        let data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
         let assigned_path = options.state_dir.join("addresses.json");
         let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
             tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
@@ -72,7 +73,7 @@ impl Pass {
             depth: options.max_depth,
         };
         Ok(Pass {
-            sources: Sources::open(&options.config_dir, &options.state_dir, bounds),
+            sources: Sources::open(&options.config_dir, &options.state_dir, bounds)?,
             names: Names::default(),
             addresses: address::addresses(&options.addresses, options.address_pool, assigned),
             last_good: LastGood::default(),
@@ -134,6 +135,7 @@ impl Pass {
         stages.end("keep");
         self.publish(compiled);
         self.socket_findings(&graph, &mut findings);
+        findings.extend(self.data_plane.unwanted());
         stages.end("publish");
         tracing::debug!(generation = self.snapshot.generation, stages = %stages, "pass");
         self.reporter.submit(Job {
@@ -149,6 +151,16 @@ impl Pass {
             stale: self.sources.stale.clone(),
             ignored: self.sources.ignored.clone(),
         });
+    }
+
+    /// Are all workers at work?
+    pub fn is_alive(&mut self) -> bool {
+        self.data_plane.is_alive()
+    }
+
+    /// Makes new keys for TLS session tickets where it is time.
+    pub fn rotate_tickets(&mut self) {
+        self.data_plane.rotate_tickets();
     }
 
     /// Has the access log's file opened anew, as a reload does for `logrotate`.

@@ -49,7 +49,10 @@ pub struct Sources {
 
 impl Sources {
     /// Starts from what the store holds.
-    pub fn open(root: &Path, state_directory: &Path, bounds: Bounds) -> Sources {
+    ///
+    /// # Errors
+    /// The store has a record of a later version.
+    pub fn open(root: &Path, state_directory: &Path, bounds: Bounds) -> io::Result<Sources> {
         let mut sources = Sources {
             root: root.to_path_buf(),
             bounds,
@@ -66,11 +69,16 @@ impl Sources {
             ignored: Vec::new(),
             documents: 0,
         };
-        if let Ok((store, unusable)) = Store::open(&sources.state_directory) {
-            sources.objects = Arc::new(store.objects().clone());
-            (sources.store, sources.unusable) = (Some(store), unusable);
+        match Store::open(&sources.state_directory) {
+            Ok((store, unusable)) => {
+                sources.objects = Arc::new(store.objects().clone());
+                (sources.store, sources.unusable) = (Some(store), unusable);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Err(error),
+            // Tried again when there is something to keep.
+            Err(_) => {}
         }
-        sources
+        Ok(sources)
     }
 
     /// Looks at everything again. With `now_or_never`, asked for by a person, nothing is left for later.

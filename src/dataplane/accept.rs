@@ -102,6 +102,14 @@ impl Drop for Permit {
     }
 }
 
+/// How the serving of a listening socket ends.
+pub enum Stop {
+    /// Whatever has been queued is accepted before it is closed.
+    Close,
+    /// Others hold it as well: its queue waits for them.
+    LeaveOpen,
+}
+
 /// A worker's own listening socket of one bound address.
 pub struct Acceptor {
     pub worker: Rc<Worker>,
@@ -116,14 +124,16 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts until told to stop, then whatever has been queued.
-    pub async fn run(self, stop: oneshot::Receiver<()>) {
-        tokio::select! {
+    /// Accepts until told to stop.
+    pub async fn run(self, stop: oneshot::Receiver<Stop>) {
+        let stop = tokio::select! {
             biased;
-            _ = stop => {}
-            () = self.accept_all() => {}
+            stop = stop => stop,
+            () = self.accept_all() => return,
+        };
+        if matches!(stop, Ok(Stop::Close)) {
+            self.accept_last().await;
         }
-        self.accept_last().await;
     }
 
     async fn accept_all(&self) {
@@ -249,7 +259,7 @@ async fn start_tls(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::cell::SnapshotCell;
+    use crate::{dataplane::ticket::Tickets, snapshot::cell::SnapshotCell};
 
     /// Bytes that a connection's task takes, without buffers: a ratchet in both directions.
     #[tokio::test(flavor = "current_thread")]
@@ -261,7 +271,7 @@ mod tests {
         let limits = Arc::new(Limits::new(&settings, 1024));
         let permit = limits.admit(address.ip(), &Arc::default()).expect("room");
         let worker = Worker::new(0, settings, SnapshotCell::new().reader(), None);
-        let tls = Arc::new(Tls::new().expect("random bytes"));
+        let tls = Arc::new(Tls::new(Arc::new(Tickets::new(0).expect("random bytes"))).expect("protocol versions"));
         let size = std::mem::size_of_val(&serve_connection(worker, tls, stream, address, address, permit));
         assert!((1200..2300).contains(&size), "{size} bytes");
     }

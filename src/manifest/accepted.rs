@@ -182,8 +182,12 @@ struct Record<'a> {
 }
 
 #[derive(Deserialize)]
-struct OwnedRecord {
+struct RecordVersion {
     version: u32,
+}
+
+#[derive(Deserialize)]
+struct OwnedRecord {
     object: Object,
 }
 
@@ -199,7 +203,7 @@ impl Store {
     /// Opens or makes the store and reads it. Files that cannot be read as a record are findings, and are left alone.
     ///
     /// # Errors
-    /// The directory can be neither read nor made.
+    /// The directory can be neither read nor made; `Unsupported` when a record is of a later version.
     pub fn open(directory: &Path) -> io::Result<(Store, Vec<Finding>)> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let mut store = Store { directory: directory.to_path_buf(), kept: Objects::new() };
@@ -214,6 +218,13 @@ impl Store {
             match read_record(&path) {
                 Ok(object) => {
                     store.kept.insert(object.key.clone(), Arc::new(object));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    let message = format!(
+                        "{name} {error}: it was written by a later gapi, and stays as it is; \
+                         run that one again, or give this one a --state-dir of its own"
+                    );
+                    return Err(io::Error::new(error.kind(), message));
                 }
                 Err(error) => findings.push(state_finding(format!("{name} cannot be used: {error}"), "remove it")),
             }
@@ -303,10 +314,14 @@ fn write_aside(path: &Path, object: &Object) -> io::Result<()> {
 }
 
 fn read_record(path: &Path) -> io::Result<Object> {
-    let record: OwnedRecord = serde_json::from_slice(&fs::read(path)?)?;
-    match record.version {
-        VERSION => Ok(record.object),
-        version => Err(io::Error::other(format!("it is of version {version}, which is newer than {VERSION}"))),
+    let bytes = fs::read(path)?;
+    // The version first: what a later one holds need not be an object of this one.
+    match serde_json::from_slice::<RecordVersion>(&bytes)?.version {
+        VERSION => Ok(serde_json::from_slice::<OwnedRecord>(&bytes)?.object),
+        version => {
+            let fact = format!("is of version {version}, and this gapi reads version {VERSION}");
+            Err(io::Error::new(io::ErrorKind::Unsupported, fact))
+        }
     }
 }
 
