@@ -150,10 +150,10 @@ impl Connections {
         self.live.borrow().values().any(|handle| handle.id < bound && !handle.pulse.gone())
     }
 
-    /// How many upgraded ones are connected.
-    pub fn upgraded(&self) -> usize {
+    /// How many are connected that are doing this.
+    pub fn in_phase(&self, phase: Phase) -> usize {
         let live = self.live.borrow();
-        live.values().filter(|handle| handle.pulse.phase() == Phase::Upgraded && !handle.pulse.gone()).count()
+        live.values().filter(|handle| handle.pulse.phase() == phase && !handle.pulse.gone()).count()
     }
 
     /// Asks the connections of a socket that is closing to leave within `timeout`.

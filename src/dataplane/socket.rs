@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::fd::OwnedFd,
 };
 
@@ -35,11 +35,12 @@ pub fn join(address: SocketAddr) -> io::Result<TcpListener> {
     listen(address)
 }
 
-/// A listening socket that was made by somebody else, ready to be served, with the address that it is bound to.
+/// A listening socket that was made by somebody else, ready to be served, with the address that it is bound to, and
+/// with the one of IPv4 where it takes both families.
 ///
 /// # Errors
 /// It is no TCP socket that listens.
-pub fn adopt(descriptor: OwnedFd) -> io::Result<(SocketAddr, TcpListener)> {
+pub fn adopt(descriptor: OwnedFd) -> io::Result<(TcpListener, SocketAddr, Option<SocketAddr>)> {
     let socket = Socket::from(descriptor);
     let is_internet = [Domain::IPV4, Domain::IPV6].contains(&socket.domain()?);
     if !is_internet || socket.r#type()? != Type::STREAM || !socket.is_listener()? {
@@ -51,7 +52,9 @@ pub fn adopt(descriptor: OwnedFd) -> io::Result<(SocketAddr, TcpListener)> {
     socket.set_tcp_nodelay(true)?;
     // What `keep_out` may have left; mostly there is none.
     _ = socket.detach_filter();
-    Ok((address, socket.into()))
+    let both = address.is_ipv6() && address.ip().is_unspecified() && !socket.only_v6()?;
+    let of_ipv4 = both.then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into());
+    Ok((socket.into(), address, of_ipv4))
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::{Worker, drain::Connections};
+use super::{Worker, drain::Connections, pulse::Phase};
 
 /// How long clients that keep an idle connection may send one more request, whose answer says that the connection ends:
 /// who sends it while the connection is being closed gets none.
@@ -40,8 +40,8 @@ pub async fn part(worker: Rc<Worker>, timeout: Duration, left: Arc<()>) {
     drop(left);
 }
 
-/// Returns when nobody is connected any more but by upgraded connections, which have no end of their own. `open` counts
-/// the connections of the sockets that were served last.
+/// Returns when nobody is connected any more but by upgraded connections, which have no end of their own, or to read a last
+/// word that has long been said. `open` counts the connections of the sockets that were served last.
 pub async fn last_requests(connections: &Connections, open: &[Arc<AtomicUsize>], timeout: Duration) {
     let mut ticks = interval(connections.clock.length());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -59,8 +59,9 @@ pub async fn last_requests(connections: &Connections, open: &[Arc<AtomicUsize>],
             _ = looks.tick() => {
                 // One that was accepted a moment ago is counted before it is entered.
                 let open: usize = open.iter().map(|open| open.load(Relaxed)).sum();
-                let upgraded = connections.upgraded();
-                if connections.count() == upgraded && open <= upgraded {
+                let lingering = if dismissed { connections.in_phase(Phase::Lingering) } else { 0 };
+                let ended = connections.in_phase(Phase::Upgraded) + lingering;
+                if connections.count() == ended && open <= ended {
                     return;
                 }
             }

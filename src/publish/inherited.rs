@@ -47,8 +47,11 @@ impl Inherited {
             return;
         }
         match socket::adopt(descriptor) {
-            Ok((address, listener)) => {
+            Ok((listener, address, of_ipv4)) => {
                 let sockets = if store::is_name_of(&name, address) { &mut self.kept } else { &mut self.passed };
+                if let Some((of_ipv4, listener)) = of_ipv4.zip(listener.try_clone().ok()) {
+                    sockets.entry(of_ipv4).or_default().push((name.clone(), listener));
+                }
                 sockets.entry(address).or_default().push((name, listener));
             }
             Err(error) => {

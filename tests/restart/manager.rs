@@ -100,7 +100,8 @@ impl Service {
     }
 
     pub fn set_workers(&mut self, count: usize) {
-        self.flags[3] = count.to_string();
+        let at = self.flags.iter().position(|flag| flag == "--workers").expect("it is among the flags");
+        self.flags[at + 1] = count.to_string();
     }
 
     /// Starts it and returns when it says that it is ready.

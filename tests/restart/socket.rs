@@ -154,6 +154,35 @@ fn sockets_of_a_socket_unit() {
     }
 }
 
+/// A socket unit's `ListenStream=8080` is one socket for both families.
+#[test]
+fn one_socket_for_both_families() {
+    let Ok(both) = TcpListener::bind("[::]:0") else {
+        eprintln!("SKIPPED: there is no IPv6 here");
+        return;
+    };
+    let port = both.local_addr().expect("it is bound").port();
+    let backend = Backend::named("hello");
+    let mut service = Service::new(&[("all.yaml", simple(port, backend.address))]);
+    service.flags.drain(..2);
+    service.set_workers(2);
+    service.passed = vec![("web".to_owned(), both)];
+    service.start();
+    for _ in 0..2 {
+        let report = service.ask(&["status"]);
+        assert_eq!(report.code, 0, "both addresses are served: {}", report.text);
+        for (client, address) in [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")] {
+            backend.forget();
+            let address = format!("{address}:{port}").parse().expect("an address");
+            let mut connection = Client::connect(address).expect("the socket takes both");
+            assert_eq!(connection.get("a.test", "/").expect("it serves").status(), 200);
+            let seen = backend.messages();
+            assert_eq!(seen[0].field("x-forwarded-for"), Some(client), "{seen:?}");
+        }
+        service.restart();
+    }
+}
+
 /// Descriptors that are no listening sockets harm nobody.
 #[test]
 fn descriptors_of_no_use() {
