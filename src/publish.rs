@@ -100,6 +100,9 @@ const CLOSING: Duration = Duration::from_millis(500);
 /// What is left of the time to drain when those that were connected at its start are waited for no longer: for those that
 /// came since. At most a tenth of all of it.
 const LAST_REQUESTS: Duration = Duration::from_secs(3);
+/// Those who came in a round of leaving that took no longer may be waited for without accepting others. Longer than idle
+/// connections have to ask once more.
+const SHORT_ROUND: Duration = Duration::from_secs(1);
 
 /// Open connections.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -263,27 +266,36 @@ impl DataPlane {
         if left_open {
             self.part(timeout);
         }
-        let (timeout, left_open) = (timeout.saturating_sub(start.elapsed()), self.store.is_some());
+        let parted = start.elapsed();
+        let (timeout, left_open) = (timeout.saturating_sub(parted), self.store.is_some());
         self.command(|| Command::Drain { timeout, left_open });
         for thread in self.threads {
             if thread.join.join().is_err() {
                 tracing::error!("worker panicked");
             }
         }
+        tracing::debug!(accepting = ?parted, ending = ?(start.elapsed() - parted), "drained");
         if let Some((log, writer)) = self.access_log {
             writer.finish(log);
         }
     }
 
-    /// Has everyone leave who is connected now, and waits until they have, or until there is just time enough for those
-    /// who came meanwhile.
+    /// Has everyone leave who is connected, in rounds: those who came in one are waited for in the next, until a round is
+    /// short, so that whoever came in it should be gone as soon, or there is just time enough for them.
     fn part(&self, timeout: Duration) {
         let start = Instant::now();
         let patience = timeout - LAST_REQUESTS.min(timeout / 10);
-        let left = Arc::new(());
-        self.command(|| Command::Part { timeout, left: left.clone() });
-        while Arc::strong_count(&left) > 1 && start.elapsed() < patience {
-            thread::sleep(Duration::from_millis(5));
+        loop {
+            let begun = start.elapsed();
+            let left = Arc::new(());
+            self.command(|| Command::Part { timeout: timeout.saturating_sub(begun), left: left.clone() });
+            while Arc::strong_count(&left) > 1 && start.elapsed() < patience {
+                thread::sleep(Duration::from_millis(5));
+            }
+            let short = SHORT_ROUND.max(begun / 4);
+            if start.elapsed() >= patience || start.elapsed() - begun <= short {
+                return;
+            }
         }
     }
 
