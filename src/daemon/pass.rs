@@ -27,7 +27,7 @@ use crate::{
     graph::{self, Addresses, Graph, LastGood},
     manifest::span::Bounds,
     plan::{EndpointsPlan, Plan, lower},
-    publish::DataPlane,
+    publish::{DataPlane, inherited::Inherited, store::Store},
     snapshot::Snapshot,
     view::Traffic,
 };
@@ -55,14 +55,15 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Starts the workers and reads the state directory.
+    /// Starts the workers, which take over what an earlier run left, and reads the state directory.
     ///
     /// # Errors
-    /// The workers cannot be started.
-    pub fn start(options: Arc<RunOptions>) -> anyhow::Result<Pass> {
+    /// The workers cannot be started, or the state is a later version's.
+    pub fn start(options: Arc<RunOptions>, inherited: Inherited, store: Option<Store>) -> anyhow::Result<Pass> {
         let workers =
             options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
-        let data_plane = DataPlane::start(Arc::new(options.settings.clone()), workers).context("the workers")?;
+        let settings = Arc::new(options.settings.clone());
+        let data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
         let assigned_path = options.state_dir.join("addresses.json");
         let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
             tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
@@ -74,7 +75,7 @@ impl Pass {
             documents: options.max_documents,
             depth: options.max_depth,
         };
-        let sources = Sources::open(&options.config_dir, &options.state_dir, bounds);
+        let sources = Sources::open(&options.config_dir, &options.state_dir, bounds)?;
         let addresses = address::addresses(&options.addresses, options.address_pool, assigned);
         let fallbacks = Fallbacks::open(options.state_dir.join("certificates.json"));
         Ok(Pass {
@@ -146,6 +147,7 @@ impl Pass {
         stages.end("keep");
         self.publish(compiled);
         self.socket_findings(&graph, &mut findings);
+        findings.extend(self.data_plane.unwanted());
         stages.end("publish");
         tracing::debug!(generation = self.snapshot.generation, stages = %stages, "pass");
         self.reporter.submit(Job {
@@ -162,6 +164,16 @@ impl Pass {
             stale: self.sources.stale.clone(),
             ignored: self.sources.ignored.clone(),
         });
+    }
+
+    /// Are all workers at work?
+    pub fn is_alive(&mut self) -> bool {
+        self.data_plane.is_alive()
+    }
+
+    /// Makes new keys for TLS session tickets where it is time.
+    pub fn rotate_tickets(&mut self) {
+        self.data_plane.rotate_tickets();
     }
 
     /// Has the access log's file opened anew, as a reload does for `logrotate`.

@@ -58,7 +58,10 @@ pub struct Sources {
 
 impl Sources {
     /// Starts from what the store holds.
-    pub fn open(root: &Path, state_directory: &Path, bounds: Bounds) -> Sources {
+    ///
+    /// # Errors
+    /// The store has a record of a later version.
+    pub fn open(root: &Path, state_directory: &Path, bounds: Bounds) -> io::Result<Sources> {
         let mut sources = Sources {
             root: root.to_path_buf(),
             bounds,
@@ -77,15 +80,20 @@ impl Sources {
             ignored: Vec::new(),
             documents: 0,
         };
-        if let Ok(store) = Store::open(&sources.state_directory) {
-            for finding in store.findings() {
-                // Of those whose place is taken in the first pass, nobody else tells.
-                tracing::warn!("{}", finding.message);
+        match Store::open(&sources.state_directory) {
+            Ok(store) => {
+                for finding in store.findings() {
+                    // Of those whose place is taken in the first pass, nobody else tells.
+                    tracing::warn!("{}", finding.message);
+                }
+                sources.objects = Arc::new(store.objects().clone());
+                sources.store = Some(store);
             }
-            sources.objects = Arc::new(store.objects().clone());
-            sources.store = Some(store);
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Err(error),
+            // Tried again when there is something to keep.
+            Err(_) => {}
         }
-        sources
+        Ok(sources)
     }
 
     /// Looks at everything again. With `now_or_never`, asked for by a person, nothing is left for later.

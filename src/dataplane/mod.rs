@@ -46,6 +46,8 @@ mod serve;
 pub mod setting;
 pub mod socket;
 mod stream;
+mod succession;
+pub mod ticket;
 pub mod tls;
 mod transport;
 mod tunnel;

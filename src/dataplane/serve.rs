@@ -1,6 +1,6 @@
 //! Runs hyper on an accepted connection until it ends, or is asked to.
 
-use std::{convert::Infallible, future::Future, pin::Pin, pin::pin, rc::Rc, task::Poll};
+use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, pin::pin, rc::Rc, task::Poll};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{
@@ -120,9 +120,11 @@ fn is_websocket(headers: &HeaderMap, present: Present) -> bool {
 /// Serves HTTP/2 until the connection has ended.
 pub async fn http2(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Handle>, io: Io) {
     handle.streams.speak();
+    let asked = Rc::new(Cell::new(false));
     let service = service_fn({
-        let (worker, handle) = (worker.clone(), handle.clone());
+        let (worker, handle, asked) = (worker.clone(), handle.clone(), asked.clone());
         move |request: Request<Incoming>| {
+            asked.set(true);
             let (stream, first) = handle.streams.arrive();
             if first {
                 handle.pulse.enter(Phase::Streams);
@@ -138,7 +140,7 @@ pub async fn http2(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
         if handle.closed() {
             return Poll::Ready(());
         }
-        if !told && handle.leaving() {
+        if !told && handle.leaving() && (asked.get() || !handle.came_late()) {
             http2.as_mut().graceful_shutdown();
             told = true;
         }

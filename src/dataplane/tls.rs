@@ -14,7 +14,7 @@ use rustls::{
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{ConnectionTls, io::Protocol};
+use super::{ConnectionTls, io::Protocol, ticket::Tickets};
 use crate::snapshot::{Listener, Snapshot, Socket, cell::SnapshotReader};
 
 /// Alerts of RFC 8446, section 6.2, and RFC 6066, section 3.
@@ -36,15 +36,15 @@ pub struct Handshake {
 
 impl Tls {
     /// # Errors
-    /// When the system gives no random bytes.
-    pub fn new() -> io::Result<Tls> {
+    /// rustls has no protocol version: never with its own defaults.
+    pub fn new(tickets: Arc<Tickets>) -> io::Result<Tls> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Chosen(None)));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
+        config.ticketer = tickets;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Tls(config))
     }

@@ -210,7 +210,8 @@ impl Store {
     /// [`Store::findings`].
     ///
     /// # Errors
-    /// The directory can be neither read nor made, or it has a record of a later version, which is never overwritten.
+    /// The directory can be neither read nor made; `Unsupported` when a record is of a later version, which is never
+    /// overwritten.
     pub fn open(directory: &Path) -> io::Result<Store> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let directory = directory.to_path_buf();
@@ -348,10 +349,12 @@ fn read_record(path: &Path) -> io::Result<Result<Object, String>> {
         Err(_) => serde_json::from_slice::<Versioned>(&bytes).map_or(VERSION, |record| record.version),
     };
     if version > VERSION {
-        return Err(io::Error::other(format!(
-            "{} is of version {version}, which a later gapi wrote; this one knows version {VERSION}",
+        let message = format!(
+            "{} is of version {version}, and this gapi reads version {VERSION}: it was written by a later gapi, and stays \
+             as it is; run that one again, or give this one a --state-dir of its own",
             path.display()
-        )));
+        );
+        return Err(io::Error::new(io::ErrorKind::Unsupported, message));
     }
     Ok(record.map(|record| record.object).map_err(|error| error.to_string()))
 }
