@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -95,34 +95,30 @@ pub(super) struct Download {
     /// Read ahead, to see a broken beginning before the head is sent.
     first: Option<Frame<Bytes>>,
     ended: bool,
+    /// The error is next.
+    cut: bool,
     lease: Option<Lease>,
     exchange: Rc<Exchange>,
 }
 
 impl Download {
     pub fn new(incoming: Incoming, version: Version, lease: Lease, exchange: Rc<Exchange>) -> Download {
-        Download { incoming, version, first: None, ended: false, lease: Some(lease), exchange }
+        Download { incoming, version, first: None, ended: false, cut: false, lease: Some(lease), exchange }
     }
 
     /// Looks at what has arrived of the body without waiting for more.
     ///
     /// # Errors
     /// [`Reason::BadAnswer`]: the body is broken from its beginning, while there is still time to say so.
-    pub async fn look(&mut self) -> Result<(), Reason> {
-        std::future::poll_fn(|cx| match self.poll_incoming(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.first = Some(frame);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Reason::BadAnswer)),
-            Poll::Ready(None) if self.is_cut() => Poll::Ready(Err(Reason::BadAnswer)),
-            Poll::Ready(None) => {
-                self.ended = true;
-                Poll::Ready(Ok(()))
-            }
-            Poll::Pending => Poll::Ready(Ok(())),
-        })
-        .await
+    pub fn look(&mut self) -> Result<(), Reason> {
+        match self.poll_incoming(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(frame))) => self.first = Some(frame),
+            Poll::Ready(Some(Err(_))) => return Err(Reason::BadAnswer),
+            Poll::Ready(None) if self.is_cut() => return Err(Reason::BadAnswer),
+            Poll::Ready(None) => self.ended = true,
+            Poll::Pending => {}
+        }
+        Ok(())
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
@@ -144,13 +140,16 @@ impl Download {
             self.release();
             return Poll::Ready(None);
         }
+        if self.cut {
+            return Poll::Ready(Some(Err(Cut)));
+        }
         let frame = match self.first.take() {
             Some(frame) => Some(Ok(frame)),
             None => match self.poll_incoming(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     ready!(self.poll_stalled(cx));
-                    return Poll::Ready(Some(Err(self.cut(Reason::BackendStalled))));
+                    return self.cut(Reason::BackendStalled, cx);
                 }
             },
         };
@@ -158,7 +157,7 @@ impl Download {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     if !field::is_within(trailers, &self.exchange.worker.settings) {
-                        return Poll::Ready(Some(Err(self.cut(Reason::AnswerCut))));
+                        return self.cut(Reason::AnswerCut, cx);
                     }
                     field::clean_trailers(trailers);
                 }
@@ -172,8 +171,8 @@ impl Download {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => Poll::Ready(Some(Err(self.cut(Reason::AnswerCut)))),
-            None if self.is_cut() => Poll::Ready(Some(Err(self.cut(Reason::AnswerCut)))),
+            Some(Err(_)) => self.cut(Reason::AnswerCut, cx),
+            None if self.is_cut() => self.cut(Reason::AnswerCut, cx),
             None => {
                 self.ended = true;
                 self.release();
@@ -196,10 +195,13 @@ impl Download {
         Poll::Pending
     }
 
-    fn cut(&mut self, reason: Reason) -> Cut {
+    /// Gives the error at the next poll: with it hyper drops what it holds, and what came before is to go out.
+    fn cut(&mut self, reason: Reason, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         self.exchange.fail(reason);
         self.lease = None;
-        Cut
+        self.cut = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The answer is whole: the connection may serve another request.

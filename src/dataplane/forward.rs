@@ -153,6 +153,29 @@ impl Failure {
     }
 }
 
+/// The timeouts of a rule. Most have none: it costs an allocation only where there is one.
+struct Deadlines {
+    request: Option<Pin<Box<Sleep>>>,
+    /// The backend's.
+    attempt: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadlines {
+    /// What `future` gives, unless a deadline passes before.
+    async fn hold<F: Future>(&mut self, mut future: Pin<&mut F>) -> Result<F::Output, Reason> {
+        let passed = |timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>| {
+            timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
+        };
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if passed(&mut self.request, cx) => Poll::Ready(Err(Reason::RequestTimeout)),
+            Poll::Pending if passed(&mut self.attempt, cx) => Poll::Ready(Err(Reason::BackendTimeout)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+}
+
 /// What comes after an attempt.
 enum Next {
     Again,
@@ -168,21 +191,11 @@ pub struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// The answer, within the request timeout of the rule.
+    /// The answer, within the timeouts of the rule.
     ///
     /// # Errors
     /// Why there is none; nothing was sent to the client.
-    pub async fn run(&self, head: Box<Head>, source: Option<Source>) -> Result<Answered, Reason> {
-        let mut attempts = pin!(self.attempts(head, source));
-        let mut timer = timer(self.rule.request_timeout);
-        poll_fn(|cx| match attempts.as_mut().poll(cx) {
-            Poll::Pending => poll_timer(&mut timer, cx).map(|()| Err(Reason::RequestTimeout)),
-            ready => ready,
-        })
-        .await
-    }
-
-    async fn attempts(&self, mut head: Box<Head>, source: Option<Source>) -> Result<Answered, Reason> {
+    pub async fn run(&self, mut head: Box<Head>, source: Option<Source>) -> Result<Answered, Reason> {
         let retry = self.rule.retry.as_ref().filter(|retry| retry.attempts > 0);
         let mut uploads = match (source, retry) {
             (None, _) => Uploads::Empty,
@@ -194,9 +207,12 @@ impl Forward<'_> {
         let idempotent = is_idempotent(&head.method);
         let repeatable = idempotent || retry.is_some() || self.backend.protocol == Protocol::H2c;
         let (mut retries, mut free) = (0, FREE_REPEATS);
+        let mut deadlines = Deadlines { request: timer(self.rule.request_timeout), attempt: None };
         loop {
             let spare = (repeatable && uploads.may_repeat()).then(|| head.clone());
-            let result = self.attempt(head, uploads.next()).await;
+            deadlines.attempt = timer(self.rule.backend_timeout);
+            let result = self.attempt(head, uploads.next(), &mut deadlines).await;
+            deadlines.attempt = None;
             if let Some(reason) = self.exchange.broken().filter(|_| result.is_err()) {
                 return Err(reason);
             }
@@ -210,7 +226,7 @@ impl Forward<'_> {
                 Next::AgainLater => {
                     self.discard(result);
                     let base = retry.map_or(Duration::ZERO, |retry| retry.backoff);
-                    tokio::time::sleep(backoff(base, retries)).await;
+                    deadlines.hold(pin!(tokio::time::sleep(backoff(base, retries)))).await?;
                     retries += 1;
                 }
             }
@@ -228,18 +244,8 @@ impl Forward<'_> {
         }
     }
 
-    /// One attempt, within the backend request timeout of the rule.
-    async fn attempt(&self, head: Box<Head>, upload: Upload) -> Result<Answered, Failure> {
-        let mut once = pin!(self.once(head, upload));
-        let mut timer = timer(self.rule.backend_timeout);
-        poll_fn(|cx| match once.as_mut().poll(cx) {
-            Poll::Pending => poll_timer(&mut timer, cx).map(|()| Err(Failure::fresh(Reason::BackendTimeout))),
-            ready => ready,
-        })
-        .await
-    }
-
-    async fn once(&self, head: Box<Head>, upload: Upload) -> Result<Answered, Failure> {
+    /// One attempt.
+    async fn attempt(&self, head: Box<Head>, upload: Upload, deadlines: &mut Deadlines) -> Result<Answered, Failure> {
         let mut request = head.into_request(self.backend.protocol, upload);
         if let Some(gate) = self.exchange.gate.borrow().clone() {
             // Other informational answers end here: hyper's server has no way to send them on.
@@ -251,11 +257,13 @@ impl Forward<'_> {
         }
         let mut unsent = 0;
         loop {
-            let mut lease = self.lease().await.map_err(Failure::fresh)?;
+            let leased = deadlines.hold(pin!(self.lease())).await.and_then(|leased| leased);
+            let mut lease = leased.map_err(Failure::fresh)?;
             let reused = lease.reused;
             let answered = {
                 let mut sending = pin!(lease.send(request));
-                poll_fn(|cx| poll_answer(self.exchange, sending.as_mut(), cx)).await
+                let answer = poll_fn(|cx| poll_answer(self.exchange, sending.as_mut(), cx));
+                deadlines.hold(pin!(answer)).await.map_err(Failure::fresh)?
             };
             match answered {
                 Ok(response) => return Ok((response, lease)),
@@ -333,11 +341,6 @@ fn poll_answer(
     Poll::Pending
 }
 
-/// Most rules have no timeout: it costs an allocation only where there is one.
 fn timer(limit: Option<Duration>) -> Option<Pin<Box<Sleep>>> {
     limit.filter(|limit| !limit.is_zero()).map(|limit| Box::pin(tokio::time::sleep(limit)))
-}
-
-fn poll_timer(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
-    timer.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(cx))
 }
