@@ -48,6 +48,7 @@ mod stream;
 pub mod tls;
 mod transport;
 mod tunnel;
+mod turn;
 mod upgrade;
 mod upload;
 mod upstream;

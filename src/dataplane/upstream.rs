@@ -28,7 +28,9 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::Mutex};
 
-use super::{Settings, Worker, backend_stream::BackendStream, counter::add, outcome::Reason, upload::Upload};
+use super::{
+    Settings, Worker, backend_stream::BackendStream, counter::add, outcome::Reason, turn::Wire, upload::Upload,
+};
 use crate::snapshot::Protocol;
 
 /// An endpoint that could not be reached is passed over for so long, where there is another.
@@ -387,7 +389,7 @@ async fn connect(worker: &Worker, endpoint: SocketAddr) -> Result<TokioIo<Backen
         Ok(Ok(stream)) => {
             // Without it small writes wait for acknowledgements; where it cannot be set, they do.
             let _ = stream.set_nodelay(true);
-            return Ok(TokioIo::new(BackendStream::new(stream)));
+            return Ok(TokioIo::new(BackendStream::new(Wire::new(stream))));
         }
         Ok(Err(_)) => Reason::ConnectFailed,
         Err(_) => Reason::ConnectTimeout,

@@ -21,6 +21,7 @@ use super::{
     AccessLog, Counters, Settings, Worker,
     accept::{Acceptor, Limits},
     tls::Tls,
+    turn,
 };
 use crate::snapshot::cell::SnapshotReader;
 
@@ -91,6 +92,7 @@ struct Control {
 
 impl Control {
     async fn run(&self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        tokio::task::spawn_local(turn::end_turns());
         let mut ticks = interval(self.worker.connections.clock.length());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let timeout = loop {
