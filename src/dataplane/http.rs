@@ -221,6 +221,9 @@ async fn forward(
     rest: Rest,
     mirrors: Vec<Mirror>,
 ) -> Result<Response<Body>, Reason> {
+    if way.backend.protocol == Protocol::H2c && rest.wanted.as_ref().is_some_and(Wanted::is_websocket) {
+        return Err(Reason::UpgradeNotServed);
+    }
     let tees = if mirrors.is_empty() { Vec::new() } else { mirror::send(&exchange.worker, snapshot, mirrors) };
     if rest.present.has(Present::EXPECT) {
         expect(exchange, way.backend, &mut head);

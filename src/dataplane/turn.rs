@@ -24,7 +24,7 @@ use tokio::{
 const SHORT: usize = 8 << 10;
 /// A turn ends early when so much waits: bounds on memory, and on how long a message waits for others.
 const MAX_BYTES: usize = 64 << 10;
-const MAX_SENDS: usize = 128;
+const MAX_SENDS: usize = 32;
 
 thread_local! {
     static TURN: RefCell<Turn> = RefCell::default();
