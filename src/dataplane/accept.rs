@@ -30,6 +30,7 @@ use super::{
     serve, socket,
     tls::Tls,
     transport::Transport,
+    turn::Wire,
 };
 
 /// How long to wait when there is no room, or no file descriptor.
@@ -248,7 +249,7 @@ type Started = Option<(Io, Protocol, Option<super::ConnectionTls>)>;
 
 async fn start_plain(worker: &Worker, handle: &Handle, stream: TcpStream, permit: Permit) -> Started {
     let bounds = Bounds::new(&worker.settings);
-    let mut io = Io::new(Transport::Plain(stream), handle.pulse.clone(), bounds, permit);
+    let mut io = Io::new(Transport::Plain(Wire::new(stream)), handle.pulse.clone(), bounds, permit);
     let protocol = handle.unless_closed(io.sniff()).await?.ok()?;
     Some((io, protocol, None))
 }
@@ -261,7 +262,7 @@ async fn start_tls(
     connection: &Connection,
     permit: Permit,
 ) -> Started {
-    let shaken = tls.accept(stream, connection.socket, &worker.snapshots);
+    let shaken = tls.accept(Wire::new(stream), connection.socket, &worker.snapshots);
     let shaken = handle.unless_closed(shaken).await?.inspect_err(|error| {
         // Whoever goes away in between was asked for nothing that failed: health checks do so all day.
         if error.kind() != io::ErrorKind::UnexpectedEof && error.kind() != io::ErrorKind::ConnectionReset {

@@ -51,6 +51,7 @@ pub mod ticket;
 pub mod tls;
 mod transport;
 mod tunnel;
+mod turn;
 mod upgrade;
 mod upload;
 mod upstream;

@@ -30,15 +30,12 @@ pub async fn http1(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
         move |request: Request<Incoming>| {
             let present = Present::of(request.headers());
             handle.pulse.message(framing(request.headers(), present), is_websocket(request.headers(), present));
-            let served = enter::serve(worker.clone(), connection.clone(), request, present);
             let handle = handle.clone();
-            async move {
-                let mut response = served.await;
+            enter::serve(worker.clone(), connection.clone(), request, present, move |response| {
                 if handle.leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response)
-            }
+            })
         }
     });
     let mut builder = http1_builder(&worker.settings);
@@ -165,7 +162,7 @@ async fn http2_stream(
         return Ok(response);
     }
     let present = Present::of(request.headers());
-    let response = enter::serve(worker, connection, request, present).await;
+    let Ok(response) = enter::serve(worker, connection, request, present, |_| ()).await;
     Ok(response.map(|body| handle.streams.offer(Some(body), stream, clock)))
 }
 

@@ -11,10 +11,10 @@ use rustls::{
     server::{Acceptor, ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{ConnectionTls, io::Protocol, ticket::Tickets};
+use super::{ConnectionTls, io::Protocol, ticket::Tickets, turn::Wire};
 use crate::snapshot::{Listener, Snapshot, Socket, cell::SnapshotReader};
 
 /// Alerts of RFC 8446, section 6.2, and RFC 6066, section 3.
@@ -27,7 +27,7 @@ pub struct Tls(ServerConfig);
 
 /// What a handshake led to.
 pub struct Handshake {
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<Wire>,
     pub tls: ConnectionTls,
     /// [`Listener::tls_digest`].
     pub digest: u64,
@@ -53,13 +53,8 @@ impl Tls {
     ///
     /// # Errors
     /// The client's fault, or no listener is there for it; an alert has been sent where one could be.
-    pub async fn accept(
-        &self,
-        stream: TcpStream,
-        socket: SocketAddr,
-        snapshots: &SnapshotReader,
-    ) -> io::Result<Handshake> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    pub async fn accept(&self, wire: Wire, socket: SocketAddr, snapshots: &SnapshotReader) -> io::Result<Handshake> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), wire).await?;
         let hello = start.client_hello();
         let server_name = hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
         let snapshot = snapshots.pin();
@@ -114,12 +109,12 @@ fn has_name(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
 }
 
 /// Sends a fatal alert in the clear (no key has been agreed on yet) and closes.
-async fn refuse(mut stream: TcpStream, alert: u8) -> io::Error {
+async fn refuse(mut wire: Wire, alert: u8) -> io::Error {
     const FATAL: u8 = 2;
     let record = [21, 3, 3, 0, 2, FATAL, alert];
     let sent = async {
-        stream.write_all(&record).await?;
-        stream.shutdown().await
+        wire.write_all(&record).await?;
+        wire.shutdown().await
     };
     match sent.await {
         Ok(()) => io::Error::new(io::ErrorKind::InvalidInput, "no listener with a certificate has the server name"),

@@ -22,6 +22,7 @@ use super::{
     accept::{Acceptor, Limits, Stop},
     succession,
     tls::Tls,
+    turn,
 };
 use crate::snapshot::cell::SnapshotReader;
 
@@ -111,6 +112,7 @@ struct Control {
 
 impl Control {
     async fn run(&self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        tokio::task::spawn_local(turn::end_turns());
         let mut ticks = interval(self.worker.connections.clock.length());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (timeout, left_open) = loop {
