@@ -12,11 +12,13 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::{
     api::{CONTROLLER_NAME, GATEWAY_GROUP, Kind, ObjectKey},
     finding::{Finding, Severity},
     manifest::Ignored,
+    plan::Plan,
 };
 
 /// The daemon's state as people see it. Plain data: nothing in it is shared with the data plane.
@@ -32,6 +34,9 @@ pub struct View {
     pub config_dir: String,
     /// `user space`; later which kernel path, and why.
     pub traffic_path: String,
+    pub state_dir: String,
+    /// Why the state directory does not keep what is in force; none when it does.
+    pub state_problem: Option<String>,
     /// Generation of the snapshot in force; 0 before the first publish.
     pub generation: u64,
     /// When the last pass ended, RFC 3339.
@@ -45,6 +50,10 @@ pub struct View {
     pub certificates: Vec<CertificateView>,
     /// Every flag of `gapi run` with its value.
     pub settings: Vec<Setting>,
+    pub traffic: Traffic,
+    /// The plan in force, for [`Request::Plan`] alone.
+    #[serde(skip)]
+    pub plan: Arc<Plan>,
     /// Whole objects with our status merged in: the user's, GatewayClass `gapi`, the generated Services. Empty in
     /// [`Answer::Status`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -60,6 +69,18 @@ pub struct SocketView {
     pub protocol: String,
     /// Why it is not bound, with the process that has it where that is known; none when it is bound. Also a finding.
     pub problem: Option<String>,
+}
+
+/// What the workers have open, at the moment of the question.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Traffic {
+    /// Threads that serve.
+    pub workers: usize,
+    /// Open connections of clients, by bound address.
+    pub connections: BTreeMap<SocketAddr, usize>,
+    /// Those over sockets that are gone.
+    pub leaving: usize,
 }
 
 /// How much is served.
@@ -80,8 +101,8 @@ pub struct Count {
 }
 
 /// A certificate that a listener uses.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct CertificateView {
     /// `namespace/secret`.
     pub name: String,
@@ -89,6 +110,8 @@ pub struct CertificateView {
     pub hostnames: Vec<String>,
     /// RFC 3339.
     pub not_after: String,
+    /// [`fingerprint`] of the certificate.
+    pub fingerprint: String,
     /// What is wrong with it, where something is.
     pub problem: Option<String>,
 }
@@ -120,6 +143,8 @@ pub enum Request {
     Describe { kind: Kind, namespace: Option<String>, name: Option<String> },
     /// All of the [`View`] but the objects.
     Status,
+    /// What the data plane is to do.
+    Plan,
     /// Read the directory now; answered when what it says is served.
     Reload,
 }
@@ -131,6 +156,7 @@ pub enum Answer {
     Objects { objects: Vec<Arc<Value>> },
     Describe { descriptions: Vec<Description> },
     Status(Box<View>),
+    Plan { generation: u64, plan: Arc<Plan> },
     Reload { generation: u64, stale: Option<String>, findings: Vec<Finding> },
 }
 
@@ -161,6 +187,7 @@ impl View {
                 Answer::Describe { descriptions: objects.into_iter().map(|object| self.describe(object)).collect() }
             }
             Request::Status => Answer::Status(Box::new(View { objects: Vec::new(), ..self.clone() })),
+            Request::Plan => Answer::Plan { generation: self.generation, plan: self.plan.clone() },
             Request::Reload => Answer::Reload {
                 generation: self.generation,
                 stale: self.stale.clone(),
@@ -224,6 +251,11 @@ impl View {
         let findings = self.findings.iter().filter(|finding| finding.object == key && key.is_some()).cloned().collect();
         Description { object, related, findings, partial: false }
     }
+}
+
+/// SHA-256 of a certificate's DER, in hexadecimal.
+pub fn fingerprint(der: &[u8]) -> String {
+    Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The text at a JSON pointer; empty where there is none.

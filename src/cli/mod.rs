@@ -20,6 +20,7 @@ pub mod source_line;
 pub mod status;
 pub mod table;
 pub mod target;
+pub mod test;
 
 /// Kubernetes Gateway API manifests in a directory, served.
 #[derive(Debug, Parser)]
@@ -44,6 +45,8 @@ enum Command {
     Describe(describe::DescribeFlags),
     /// Show the daemon's state on one page
     Status(status::StatusFlags),
+    /// Send a request through every programmed route and say what answered
+    Test(test::TestFlags),
     /// Make the daemon read its directory now, and wait until it serves
     Reload(RuntimeDir),
     /// Ask who may declare what
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Get(flags) => get::run(&flags),
         Command::Describe(flags) => describe::run(&flags),
         Command::Status(flags) => status::run(&flags),
+        Command::Test(flags) => test::run(&flags),
         Command::Reload(flags) => reload::run(&flags),
         Command::Auth(flags) => auth::run(&flags),
         Command::Echo(flags) => echo::run(flags),

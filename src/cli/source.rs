@@ -47,7 +47,7 @@ impl Source {
     pub fn ask(&mut self, request: &Request) -> Result<Answer, Failure> {
         let kind = match request {
             Request::Objects { kind, .. } | Request::Describe { kind, .. } => *kind,
-            Request::Status | Request::Reload => return ask_daemon(&self.runtime_dir, request),
+            Request::Status | Request::Plan | Request::Reload => return ask_daemon(&self.runtime_dir, request),
         };
         if self.daemon {
             match admin::call(&self.runtime_dir, request, PATIENCE) {
@@ -123,7 +123,9 @@ fn read_objects(status: &Path, kind: Kind) -> Vec<Arc<Value>> {
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| !is_hidden(path)).collect()
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| !is_hidden(path)).collect();
+    paths.sort();
+    paths
 }
 
 fn is_hidden(path: &Path) -> bool {

@@ -1,9 +1,10 @@
-//! `gapi status`: the daemon's state on one page.
+//! `gapi status`: the daemon's state on one page; with `-o wide` also what is in force, and where that came from.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::{
     Failure, RuntimeDir,
@@ -15,8 +16,10 @@ use super::{
     table::Table,
 };
 use crate::{
+    api::Kind,
     finding::Severity,
-    view::{Answer, Count, Request, View},
+    manifest::Ignored,
+    view::{Answer, Count, Request, Traffic, View, list, text},
 };
 
 #[derive(Args, Debug)]
@@ -40,12 +43,17 @@ enum StatusOutput {
 /// # Errors
 /// Those of [`Failure`]; a finding that is an error, or a snapshot older than the disk, is exit code 1.
 pub fn run(flags: &StatusFlags) -> Result<ExitCode, Failure> {
-    let Answer::Status(view) = ask_daemon(&flags.runtime_dir.runtime_dir, &Request::Status)? else {
-        return Err(anyhow::anyhow!("the daemon answered something else than its status").into());
-    };
+    let directory = &flags.runtime_dir.runtime_dir;
+    let other = || Failure::from(anyhow::anyhow!("the daemon answered something else than its status"));
+    let Answer::Status(view) = ask_daemon(directory, &Request::Status)? else { return Err(other()) };
     let text = match flags.output {
         Some(StatusOutput::Json) => json_text(&serde_json::to_value(&view)?),
-        output => page(&view, output == Some(StatusOutput::Wide), Timestamp::now()),
+        Some(StatusOutput::Wide) => {
+            let gateways = Request::Objects { kind: Kind::Gateway, namespace: None, name: None };
+            let Answer::Objects { objects } = ask_daemon(directory, &gateways)? else { return Err(other()) };
+            page(&view, Some(&objects), Timestamp::now())
+        }
+        None => page(&view, None, Timestamp::now()),
     };
     print(&text)?;
     Ok(if is_ok(&view) { ExitCode::SUCCESS } else { ExitCode::from(1) })
@@ -55,9 +63,14 @@ fn is_ok(view: &View) -> bool {
     !view.has_errors() && view.stale.is_none()
 }
 
-fn page(view: &View, wide: bool, now: Timestamp) -> String {
+/// With `gateways` the wide page: the listeners, what the workers have open, and every setting.
+fn page(view: &View, gateways: Option<&[Arc<Value>]>, now: Timestamp) -> String {
     let mut page = head(view, now);
-    page += &sockets(view);
+    if gateways.is_some() {
+        page += &traffic(view);
+    }
+    page += &sockets(view, gateways.is_some());
+    page += &listeners(gateways.unwrap_or_default());
     page += &certificates(view, now);
     for (heading, severity) in [("Errors", Severity::Error), ("Warnings", Severity::Warning)] {
         let findings = view.findings.iter().filter(|finding| finding.severity == severity);
@@ -65,7 +78,7 @@ fn page(view: &View, wide: bool, now: Timestamp) -> String {
         page += &section(heading, lines);
     }
     page += &section("Ignored", ignored(view));
-    if wide {
+    if gateways.is_some() {
         page += &settings(view);
     }
     page
@@ -89,6 +102,10 @@ fn head(view: &View, now: Timestamp) -> String {
     let mut field = |name: &str, value: String| head += &format!("{:<15}{value}\n", format!("{name}:"));
     field("Process", format!("{}, for {}", view.pid, age(&view.started, now)));
     field("Configuration", format!("{}, {pass}, generation {}", view.config_dir, view.generation));
+    if !view.state_dir.is_empty() {
+        let state = view.state_problem.as_ref().map_or("kept".to_owned(), |problem| format!("NOT KEPT: {problem}"));
+        field("State", format!("{}, {state}", view.state_dir));
+    }
     field("Traffic path", view.traffic_path.clone());
     let counts = &view.counts;
     let programmed = [("gateway", counts.gateways), ("listener", counts.listeners), ("route", counts.routes)];
@@ -105,13 +122,49 @@ fn part(name: &str, count: Count) -> String {
     }
 }
 
-fn sockets(view: &View) -> String {
-    let mut table = Table::new(["ADDRESS", "PROTOCOL", "STATE"]);
+/// What the workers have open.
+fn traffic(view: &View) -> String {
+    let Traffic { workers, connections, leaving } = &view.traffic;
+    let open: usize = connections.values().sum();
+    let leaving = if *leaving > 0 { format!(", and {leaving} over sockets that are gone") } else { String::new() };
+    format!("{:<15}{workers}\n{:<15}{open} open{leaving}\n", "Workers:", "Connections:")
+}
+
+fn sockets(view: &View, wide: bool) -> String {
+    let columns = ["ADDRESS", "PROTOCOL", "CONNECTIONS", "STATE"];
+    let shown = |index: &usize| wide || *index != 2;
+    let mut table = Table::new((0..columns.len()).filter(shown).map(|index| columns[index]));
     for socket in &view.sockets {
         let state = socket.problem.as_ref().map_or("bound".to_owned(), |problem| format!("NOT BOUND: {problem}"));
-        table.row([socket.address.to_string(), socket.protocol.clone(), state]);
+        let open = view.traffic.connections.get(&socket.address).copied().unwrap_or_default();
+        let cells = [socket.address.to_string(), socket.protocol.clone(), open.to_string(), state];
+        table.row((0..cells.len()).filter(shown).map(|index| cells[index].as_str()));
     }
     section("Sockets", if table.is_empty() { String::new() } else { table.text("  ") })
+}
+
+/// The listeners of the Gateways that have a status of ours.
+fn listeners(gateways: &[Arc<Value>]) -> String {
+    let mut table = Table::new(["LISTENER", "PROTOCOL", "PORT", "HOSTNAME", "ROUTES", "PROGRAMMED"]);
+    for gateway in gateways {
+        for status in list(gateway, "/status/listeners") {
+            let name = text(status, "/name");
+            let specs = list(gateway, "/spec/listeners");
+            let Some(spec) = specs.iter().find(|spec| text(spec, "/name") == name) else { continue };
+            let programmed =
+                list(status, "/conditions").iter().find(|condition| text(condition, "/type") == "Programmed");
+            let number = |value: &Value, field: &str| value.get(field).map(Value::to_string).unwrap_or_default();
+            table.row([
+                format!("{}/{}/{name}", text(gateway, "/metadata/namespace"), text(gateway, "/metadata/name")),
+                text(spec, "/protocol").to_owned(),
+                number(spec, "port"),
+                Some(text(spec, "/hostname")).filter(|name| !name.is_empty()).unwrap_or("*").to_owned(),
+                number(status, "attachedRoutes"),
+                programmed.map_or("Unknown", |condition| text(condition, "/status")).to_owned(),
+            ]);
+        }
+    }
+    section("Listeners", if table.is_empty() { String::new() } else { table.text("  ") })
 }
 
 fn certificates(view: &View, now: Timestamp) -> String {
@@ -137,17 +190,18 @@ fn expiry(not_after: &str, now: Timestamp) -> String {
 }
 
 fn ignored(view: &View) -> String {
-    let lines = view
-        .ignored
-        .iter()
-        .map(|document| format!("  {} {}: {} ({})\n", document.kind, document.name, document.reason, document.origin));
-    lines.collect()
+    let line = |document: &Ignored| {
+        let name = if document.name.is_empty() { String::new() } else { format!(" {}", document.name) };
+        format!("  {}{name}: {} ({})\n", document.kind, document.reason, document.origin)
+    };
+    view.ignored.iter().map(line).collect()
 }
 
 fn settings(view: &View) -> String {
     let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
     for setting in &view.settings {
-        table.row([&setting.name, &setting.value, &setting.source]);
+        let value = if setting.value.is_empty() { "-" } else { &setting.value };
+        table.row([&setting.name, value, &setting.source]);
     }
     section("Settings", table.text("  "))
 }

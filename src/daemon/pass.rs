@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     AGAIN, FIRST_LOOKUP, address,
+    fallback::Fallbacks,
     name::Names,
     reporter::{Job, Reporter},
     source::Sources,
@@ -26,8 +27,9 @@ use crate::{
     graph::{self, Addresses, Graph, LastGood},
     manifest::span::Bounds,
     plan::{EndpointsPlan, Plan, lower},
-    publish::DataPlane,
+    publish::{DataPlane, inherited::Inherited, store::Store},
     snapshot::Snapshot,
+    view::Traffic,
 };
 
 /// What was last good, and what a pass needs.
@@ -38,7 +40,8 @@ pub struct Pass {
     options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
-    plan: Plan,
+    fallbacks: Fallbacks,
+    plan: Arc<Plan>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     snapshot: Arc<Snapshot>,
     data_plane: DataPlane,
@@ -52,14 +55,15 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Starts the workers and reads the state directory.
+    /// Starts the workers, which take over what an earlier run left, and reads the state directory.
     ///
     /// # Errors
-    /// The workers cannot be started.
-    pub fn start(options: Arc<RunOptions>) -> anyhow::Result<Pass> {
+    /// The workers cannot be started, or the state is a later version's.
+    pub fn start(options: Arc<RunOptions>, inherited: Inherited, store: Option<Store>) -> anyhow::Result<Pass> {
         let workers =
             options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
-        let data_plane = DataPlane::start(Arc::new(options.settings.clone()), workers).context("the workers")?;
+        let settings = Arc::new(options.settings.clone());
+        let data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
         let assigned_path = options.state_dir.join("addresses.json");
         let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
             tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
@@ -71,12 +75,16 @@ impl Pass {
             documents: options.max_documents,
             depth: options.max_depth,
         };
+        let sources = Sources::open(&options.config_dir, &options.state_dir, bounds)?;
+        let addresses = address::addresses(&options.addresses, options.address_pool, assigned);
+        let fallbacks = Fallbacks::open(options.state_dir.join("certificates.json"));
         Ok(Pass {
-            sources: Sources::open(&options.config_dir, &options.state_dir, bounds),
+            last_good: last_good(&sources, &addresses, &fallbacks),
+            sources,
             names: Names::default(),
-            addresses: address::addresses(&options.addresses, options.address_pool, assigned),
-            last_good: LastGood::default(),
-            plan: Plan::default(),
+            addresses,
+            fallbacks,
+            plan: Arc::default(),
             resolved: BTreeMap::new(),
             snapshot: Arc::default(),
             data_plane,
@@ -121,19 +129,25 @@ impl Pass {
         let mut findings = self.sources.findings.clone();
         findings.extend(graph.findings.iter().cloned());
         findings.extend(self.keep_assigned(&graph));
+        let unkept = self.fallbacks.keep(&self.last_good.certificates);
+        let retry = unkept.as_ref().map(|_| Instant::now() + AGAIN);
+        findings.extend(unkept);
         let plan = lower(&graph);
         stages.end("plan");
         self.resolve_names(&plan, &mut findings).await;
         let compiled = self.compile(plan);
         findings.extend(self.broken.iter().cloned());
         stages.end("compile");
-        if let Some(unkept) = self.sources.kept(keeping.await) {
-            self.again = Some(Instant::now() + AGAIN);
-            findings.push(unkept);
-        }
+        let unkept = self.sources.kept(keeping.await);
+        self.again = match unkept.is_empty() {
+            true => retry,
+            false => Some(Instant::now() + AGAIN),
+        };
+        findings.extend(unkept);
         stages.end("keep");
         self.publish(compiled);
         self.socket_findings(&graph, &mut findings);
+        findings.extend(self.data_plane.unwanted());
         stages.end("publish");
         tracing::debug!(generation = self.snapshot.generation, stages = %stages, "pass");
         self.reporter.submit(Job {
@@ -143,6 +157,7 @@ impl Pass {
             last_good,
             sockets: self.sockets.clone(),
             tls: self.plan.sockets.iter().filter(|(_, socket)| socket.tls).map(|(address, _)| *address).collect(),
+            plan: self.plan.clone(),
             generation: self.snapshot.generation,
             now,
             findings,
@@ -151,9 +166,29 @@ impl Pass {
         });
     }
 
+    /// Are all workers at work?
+    pub fn is_alive(&mut self) -> bool {
+        self.data_plane.is_alive()
+    }
+
+    /// Makes new keys for TLS session tickets where it is time.
+    pub fn rotate_tickets(&mut self) {
+        self.data_plane.rotate_tickets();
+    }
+
     /// Has the access log's file opened anew, as a reload does for `logrotate`.
     pub fn reopen_access_log(&self) {
         self.data_plane.reopen_access_log();
+    }
+
+    /// What the workers have open now.
+    pub fn traffic(&self) -> Traffic {
+        let counts = self.data_plane.counts();
+        Traffic {
+            workers: self.data_plane.counters().count(),
+            connections: counts.sockets.into_iter().map(|(address, open)| (address, open.iter().sum())).collect(),
+            leaving: counts.leaving,
+        }
     }
 
     /// Lets requests in flight end, for as long as the drain timeout allows.
@@ -172,12 +207,12 @@ impl Pass {
     /// Skipped when the plan and the addresses of names are as before.
     fn compile(&mut self, plan: Plan) -> Option<Snapshot> {
         let resolved = self.names.addresses();
-        if self.snapshot.generation > 0 && plan == self.plan && resolved == self.resolved {
+        if self.snapshot.generation > 0 && plan == *self.plan && resolved == self.resolved {
             return None;
         }
         let (mut snapshot, broken) = compile(&plan, Some((&self.plan, &self.snapshot)), &resolved);
         snapshot.generation = self.snapshot.generation + 1;
-        (self.plan, self.resolved, self.broken) = (plan, resolved, broken);
+        (self.plan, self.resolved, self.broken) = (Arc::new(plan), resolved, broken);
         Some(snapshot)
     }
 
@@ -243,6 +278,13 @@ impl Pass {
             remedy: "its last addresses stay in use; check the name and the machine's resolver".to_owned(),
         }));
     }
+}
+
+/// What was good before the start: what the objects accepted last come to.
+fn last_good(sources: &Sources, addresses: &Addresses, fallbacks: &Fallbacks) -> LastGood {
+    let objects: Vec<_> = sources.objects.values().cloned().collect();
+    let kept = LastGood { certificates: fallbacks.certificates().clone(), ..LastGood::default() };
+    graph::resolve(&graph::Input { objects: &objects, addresses, last_good: &kept, now: Timestamp::now() }).last_good()
 }
 
 /// How long the stages of a pass took, for the debug log.

@@ -26,7 +26,7 @@ use crate::{
         Ignored, Object,
         accepted::{Objects, object_path, state_finding},
     },
-    plan::shadowed,
+    plan::{Plan, shadowed},
     status::{Published, ReportInput, report, write::StatusFiles},
     view::{View, text as text_at},
 };
@@ -43,6 +43,8 @@ pub struct Job {
     pub sockets: BTreeMap<SocketAddr, Result<(), String>>,
     /// Which of them speak TLS.
     pub tls: BTreeSet<SocketAddr>,
+    /// What is in force.
+    pub plan: Arc<Plan>,
     pub generation: u64,
     pub now: Timestamp,
     pub findings: Vec<Finding>,

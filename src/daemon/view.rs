@@ -15,9 +15,10 @@ use super::reporter::{Documents, Job};
 use crate::{
     api::{Kind, ObjectKey},
     cli::run::RunOptions,
+    finding::Finding,
     graph::Graph,
-    manifest::accepted::Objects,
-    view::{CertificateView, Count, Counts, SocketView, View, list, text},
+    manifest::accepted::{NOT_KEPT, Objects},
+    view::{CertificateView, Count, Counts, SocketView, Traffic, View, fingerprint, list, text},
 };
 
 /// What the report knows.
@@ -35,6 +36,8 @@ pub fn view(facts: Facts) -> View {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         started: seconds(started),
+        state_dir: options.state_dir.display().to_string(),
+        state_problem: state_problem(options, &job.findings),
         config_dir: options.config_dir.display().to_string(),
         traffic_path: "user space".to_owned(),
         generation: job.generation,
@@ -46,12 +49,25 @@ pub fn view(facts: Facts) -> View {
         ignored: job.ignored.clone(),
         certificates: certificates(&job.graph),
         settings: options.in_force.clone(),
+        traffic: Traffic::default(),
+        plan: job.plan.clone(),
         objects: Vec::new(),
     }
 }
 
 fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Why the state directory does not keep what is in force.
+fn state_problem(options: &RunOptions, findings: &[Finding]) -> Option<String> {
+    let directory = options.state_dir.display().to_string();
+    let unkept = |finding: &&Finding| finding.reason == NOT_KEPT && finding.message.contains(&directory);
+    if let Some(finding) = findings.iter().find(unkept) {
+        return Some(finding.message.clone());
+    }
+    let access = rustix::fs::access(&options.state_dir, rustix::fs::Access::WRITE_OK);
+    access.err().map(|error| std::io::Error::from(error).to_string())
 }
 
 fn stale(stale: &BTreeSet<ObjectKey>) -> Option<String> {
@@ -108,13 +124,13 @@ fn certificates(graph: &Graph) -> Vec<CertificateView> {
 }
 
 fn certificate_view(key: &str, chain_pem: &[u8]) -> CertificateView {
-    let mut view =
-        CertificateView { name: key.to_owned(), hostnames: Vec::new(), not_after: String::new(), problem: None };
-    let leaf = CertificateDer::from_pem_slice(chain_pem);
-    let Some((_, leaf)) = leaf.as_ref().ok().and_then(|leaf| X509Certificate::from_der(leaf).ok()) else {
+    let mut view = CertificateView { name: key.to_owned(), ..CertificateView::default() };
+    let der = CertificateDer::from_pem_slice(chain_pem).unwrap_or_else(|_| Vec::new().into());
+    let Ok((_, leaf)) = X509Certificate::from_der(&der) else {
         view.problem = Some("it cannot be read".to_owned());
         return view;
     };
+    view.fingerprint = fingerprint(&der);
     let names = leaf.subject_alternative_name().ok().flatten().map(|names| &names.value.general_names);
     view.hostnames = names.into_iter().flatten().filter_map(dns_name).collect();
     let not_after = Timestamp::from_second(leaf.validity().not_after.timestamp());

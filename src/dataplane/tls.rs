@@ -11,10 +11,10 @@ use rustls::{
     server::{Acceptor, ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::io::AsyncWriteExt;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{ConnectionTls, io::Protocol};
+use super::{ConnectionTls, io::Protocol, ticket::Tickets, turn::Wire};
 use crate::snapshot::{Listener, Snapshot, Socket, cell::SnapshotReader};
 
 /// Alerts of RFC 8446, section 6.2, and RFC 6066, section 3.
@@ -27,7 +27,7 @@ pub struct Tls(ServerConfig);
 
 /// What a handshake led to.
 pub struct Handshake {
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<Wire>,
     pub tls: ConnectionTls,
     /// [`Listener::tls_digest`].
     pub digest: u64,
@@ -36,15 +36,15 @@ pub struct Handshake {
 
 impl Tls {
     /// # Errors
-    /// When the system gives no random bytes.
-    pub fn new() -> io::Result<Tls> {
+    /// rustls has no protocol version: never with its own defaults.
+    pub fn new(tickets: Arc<Tickets>) -> io::Result<Tls> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Chosen(None)));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
+        config.ticketer = tickets;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Tls(config))
     }
@@ -53,13 +53,8 @@ impl Tls {
     ///
     /// # Errors
     /// The client's fault, or no listener is there for it; an alert has been sent where one could be.
-    pub async fn accept(
-        &self,
-        stream: TcpStream,
-        socket: SocketAddr,
-        snapshots: &SnapshotReader,
-    ) -> io::Result<Handshake> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    pub async fn accept(&self, wire: Wire, socket: SocketAddr, snapshots: &SnapshotReader) -> io::Result<Handshake> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), wire).await?;
         let hello = start.client_hello();
         let server_name = hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
         let snapshot = snapshots.pin();
@@ -84,7 +79,11 @@ impl Tls {
 }
 
 /// The listener of `socket` that has the name; without a name, the one that takes every name.
-fn find_listener<'a>(snapshot: &'a Snapshot, socket: SocketAddr, name: Option<&str>) -> Option<&'a Listener> {
+pub(super) fn find_listener<'a>(
+    snapshot: &'a Snapshot,
+    socket: SocketAddr,
+    name: Option<&str>,
+) -> Option<&'a Listener> {
     let Socket { tls: true, listeners, .. } = &**snapshot.sockets.get(&socket)? else { return None };
     // The empty name is matched by no pattern but that of every name.
     listeners.find(name.unwrap_or("")).next().map(|listener| &**listener)
@@ -110,12 +109,12 @@ fn has_name(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
 }
 
 /// Sends a fatal alert in the clear (no key has been agreed on yet) and closes.
-async fn refuse(mut stream: TcpStream, alert: u8) -> io::Error {
+async fn refuse(mut wire: Wire, alert: u8) -> io::Error {
     const FATAL: u8 = 2;
     let record = [21, 3, 3, 0, 2, FATAL, alert];
     let sent = async {
-        stream.write_all(&record).await?;
-        stream.shutdown().await
+        wire.write_all(&record).await?;
+        wire.shutdown().await
     };
     match sent.await {
         Ok(()) => io::Error::new(io::ErrorKind::InvalidInput, "no listener with a certificate has the server name"),

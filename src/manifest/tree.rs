@@ -6,8 +6,8 @@
 //! in the tree as unreadable: what was accepted from it stays too.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    fs::{self, File, Metadata},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    fs::{self, File, FileType, Metadata},
     io::{self, Read},
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
@@ -37,6 +37,9 @@ pub struct Tree {
     /// Every directory that a change could come from, with device and inode: those visited, and the parents of what
     /// links point to.
     pub directories: Directories,
+    /// Directories that could not be listed, and entries of which nothing could be learnt: what was accepted from them, or
+    /// from below them, stays.
+    pub unseen: BTreeSet<String>,
     /// What could not be read, and what does not count although it looks as if it should.
     pub findings: Vec<Finding>,
     /// Device of the root: a change means that a mount came or went.
@@ -167,7 +170,10 @@ impl Tree {
                 }
                 Ok(metadata) if metadata.is_file() => scan.file(path, &metadata, &Way::start(trusted())),
                 Ok(_) => scan.finding(path, Severity::Error, "NotAFile", "is neither a file nor a directory", ""),
-                Err(error) => scan.finding(path, Severity::Error, "Unreadable", &error.to_string(), ""),
+                Err(error) => {
+                    let fact = format!("cannot be read: {error}");
+                    scan.finding(path, Severity::Error, "Unreadable", &fact, "give the path of a file or directory");
+                }
             }
         }
         scan.tree
@@ -182,7 +188,7 @@ struct Scan<'a> {
     /// What was visited, by device and inode: under which path, and who had a hand in that.
     seen: HashMap<(u64, u64), Vec<(PathBuf, Custody)>>,
     /// Links, which are followed when all else is known: what stands in its own place counts there.
-    links: VecDeque<(PathBuf, usize, Way)>,
+    links: VecDeque<(PathBuf, FileType, usize, Way)>,
     follow: Follow,
     /// A file was another one when it was opened than a moment before.
     swapped: bool,
@@ -216,9 +222,9 @@ impl<'a> Scan<'a> {
         let start = Scan::start(directory, metadata);
         self.follow = Follow::new(directory, start.clone());
         self.directory(directory, metadata, 0, &start);
-        while let Some((path, depth, way)) = self.links.pop_front() {
+        while let Some((path, kind, depth, way)) = self.links.pop_front() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            self.entry(&path, &name, true, depth, &way);
+            self.entry(&path, &name, kind, depth, &way);
         }
         self.tree.findings.sort_by(|a, b| a.origin.cmp(&b.origin));
     }
@@ -245,25 +251,28 @@ impl<'a> Scan<'a> {
         }
         self.tree.directories.insert(path.to_path_buf(), (metadata.dev(), metadata.ino()));
         self.listed.push((path.to_path_buf(), Stamp::of(metadata)));
-        let entries = match fs::read_dir(path) {
+        let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let mut entries = match entries {
             Ok(entries) => entries,
-            Err(error) => return self.unreadable_directory(path, &error),
+            Err(error) => return self.unseen(path, &format!("cannot be listed: {error}")),
         };
-        let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
         entries.sort_by_key(|entry| entry.file_name());
         for entry in entries {
-            match entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-                true => self.links.push_back((entry.path(), depth, way.clone())),
-                false => self.entry(&entry.path(), &entry.file_name().to_string_lossy(), false, depth, way),
+            match entry.file_type() {
+                Ok(kind) if kind.is_symlink() => self.links.push_back((entry.path(), kind, depth, way.clone())),
+                Ok(kind) => self.entry(&entry.path(), &entry.file_name().to_string_lossy(), kind, depth, way),
+                Err(error) => self.nothing_there(&entry.path(), &error),
             }
         }
     }
 
-    fn entry(&mut self, path: &Path, name: &str, link: bool, depth: usize, way: &Way) {
+    fn entry(&mut self, path: &Path, name: &str, kind: FileType, depth: usize, way: &Way) {
         if name.starts_with('.') {
             return;
         }
-        if link && let Ok(target) = fs::read_link(path) {
+        if kind.is_symlink()
+            && let Ok(target) = fs::read_link(path)
+        {
             let target = path.parent().unwrap_or(Path::new("")).join(target);
             if let Some(parent) = target.parent()
                 && let Ok(metadata) = fs::metadata(parent)
@@ -273,23 +282,13 @@ impl<'a> Scan<'a> {
         }
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
-            Err(_) if !is_manifest(name) => return,
-            // Gone since the directory was listed: a deletion, which is no news.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => return,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return self.finding(
-                    path,
-                    Severity::Warning,
-                    "DanglingLink",
-                    "is a link to nothing",
-                    "remove or mend it",
-                );
+            // What leads nowhere may have been a manifest or a directory, which rarely has an ending.
+            Err(error) if is_manifest(name) || kind.is_dir() || Path::new(name).extension().is_none() => {
+                return self.nothing_there(path, &error);
             }
-            Err(error) => {
-                let what = format!("cannot be followed: {error}");
-                return self.finding(path, Severity::Warning, "BrokenLink", &what, "remove or mend it");
-            }
+            Err(_) => return,
         };
+        let link = kind.is_symlink();
         let kind = metadata.file_type();
         let way = match (link, kind.is_dir()) {
             (true, _) => match self.follow.through(way, path) {
@@ -400,17 +399,24 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// What was known below a directory that cannot be listed any more stays, as unreadable.
-    fn unreadable_directory(&mut self, path: &Path, error: &io::Error) {
-        let fact = format!("cannot be listed: {error}");
-        self.finding(path, Severity::Error, "Unreadable", &fact, "what was accepted from it stays in force");
-        let below = format!("{}/", self.name(path));
-        for (name, file) in self.previous.iter().flat_map(|previous| &previous.files) {
-            if name.starts_with(&below) {
-                let file = TreeFile { content: Content::Unreadable, stamp: None, ..file.clone() };
-                self.tree.files.insert(name.clone(), file);
-            }
+    /// What to say of an entry of which no more is known than its name.
+    fn nothing_there(&mut self, path: &Path, error: &io::Error) {
+        let dangling = error.kind() == io::ErrorKind::NotFound;
+        if dangling && fs::symlink_metadata(path).is_err() {
+            // Gone since the directory was listed: a deletion, which is no news.
+        } else if dangling {
+            self.finding(path, Severity::Warning, "DanglingLink", "is a link to nothing", "remove or mend it");
+        } else if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+            let fact = format!("cannot be followed: {error}");
+            self.finding(path, Severity::Warning, "BrokenLink", &fact, "remove or mend it");
+        } else {
+            self.unseen(path, &format!("cannot be looked at: {error}"));
         }
+    }
+
+    fn unseen(&mut self, path: &Path, fact: &str) {
+        self.finding(path, Severity::Error, "Unreadable", fact, "what was accepted from it stays in force");
+        self.tree.unseen.insert(self.name(path));
     }
 
     fn name(&self, path: &Path) -> String {
@@ -464,11 +470,14 @@ mod tests {
         symlink("..", root.path().join("b/loop")).unwrap();
         symlink("one.yaml", root.path().join("b/same.yaml")).unwrap();
         symlink("nothing", root.path().join("gone.yaml")).unwrap();
+        symlink("nothing", root.path().join("gone")).unwrap();
+        symlink("nothing", root.path().join("gone.txt")).unwrap();
+        symlink("self.yaml", root.path().join("self.yaml")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, root.path().join("pipe.yaml"), rustix::fs::Mode::RWXU).unwrap();
         let tree = scan(root.path(), None);
         assert_eq!(tree.files.keys().collect::<Vec<_>>(), ["b/one.yaml"]);
         let reasons: Vec<_> = tree.findings.iter().map(|finding| finding.reason.as_str()).collect();
-        assert_eq!(reasons, ["DanglingLink", "NotAFile"]);
+        assert_eq!(reasons, ["DanglingLink", "DanglingLink", "NotAFile", "BrokenLink"]);
     }
 
     #[test]

@@ -109,6 +109,7 @@ fn full_view() -> View {
             hostnames: vec!["a.example".into()],
             not_after: CREATED.into(),
             problem: None,
+            ..CertificateView::default()
         }],
         settings: vec![Setting { name: "max-head".into(), value: "60KiB".into(), source: "default".into() }],
         ..view()

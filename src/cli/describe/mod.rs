@@ -57,7 +57,7 @@ pub fn run(flags: &DescribeFlags) -> Result<ExitCode, Failure> {
     }
     print(&pages.join("\n\n"))?;
     for missing in &missing {
-        eprintln!("Error: {missing}");
+        eprintln!("{missing}");
     }
     if pages.is_empty() && missing.is_empty() {
         eprintln!("{}", flags.scope.nothing_found(&targets));

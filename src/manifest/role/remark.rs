@@ -1,4 +1,4 @@
-//! What is no reason to refuse a file, and should be known: secrets that everybody can read, bindings that give nothing.
+//! What is no reason to refuse a file, and should be known: bindings that give nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,30 +11,19 @@ use crate::{
     manifest::{Object, accepted::Source},
 };
 
-/// Others may read.
-const OTHERS_READ: u32 = 0o004;
-
-/// Looks at all files; `mode` gives a file's permissions.
+/// Looks at all files.
 ///
 /// # Findings
-/// `ReadableSecret`, `RoleNotFound`, `SubjectIgnored`; all warnings.
-pub fn remarks(sources: &BTreeMap<String, Source>, mode: impl Fn(&str) -> Option<u32>) -> Vec<Finding> {
+/// `RoleNotFound`, `SubjectIgnored`; all warnings.
+pub fn remarks(sources: &BTreeMap<String, Source>) -> Vec<Finding> {
     let parsed = || {
-        sources.iter().filter_map(|(file, source)| match source {
-            Source::Parsed(parsed) => Some((file, parsed)),
+        sources.values().filter_map(|source| match source {
+            Source::Parsed(parsed) => Some(parsed),
             Source::Unreadable => None,
         })
     };
     let mut findings = Vec::new();
-    for (file, parsed) in parsed() {
-        let Some(secret) = parsed.objects.iter().find(|object| object.kind == Kind::Secret) else { continue };
-        if let Some(mode) = mode(file).filter(|mode| mode & OTHERS_READ != 0) {
-            let message = format!("the file holds a Secret, and its mode {:04o} lets everybody read it", mode & 0o7777);
-            let remedy = format!("chmod o-r {file}, and let the group be one that the daemon is in");
-            findings.push(warning(secret, "", "ReadableSecret", message, &remedy));
-        }
-    }
-    let objects = || parsed().flat_map(|(_, parsed)| &parsed.objects);
+    let objects = || parsed().flat_map(|parsed| &parsed.objects);
     let bindings: Vec<&Object> =
         objects().filter(|object| matches!(object.kind, Kind::RoleBinding | Kind::ClusterRoleBinding)).collect();
     if bindings.is_empty() {

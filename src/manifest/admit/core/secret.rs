@@ -70,8 +70,28 @@ impl Entry {
             Entry::Text(text) => text.clone().into_bytes(),
         };
         let text = bytes.trim_ascii();
-        (text == b"null" || text.starts_with(b"{")) && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+        (text == b"null" || text.starts_with(b"{"))
+            && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+            && !has_boundless_number(text)
     }
+}
+
+/// Whether a number of well-formed JSON is beyond what a double holds (`1e999`), which Go refuses.
+fn has_boundless_number(json: &[u8]) -> bool {
+    let mut outside_strings = Vec::with_capacity(json.len());
+    let mut bytes = json.iter();
+    let mut quoted = false;
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => drop(bytes.next()),
+            byte if !quoted => outside_strings.push(byte),
+            _ => {}
+        }
+    }
+    let text = String::from_utf8_lossy(&outside_strings);
+    let mut words = text.split(|c: char| matches!(c, ',' | ':' | '[' | ']' | '{' | '}') || c.is_ascii_whitespace());
+    words.any(|word| word.parse::<f64>().is_ok_and(f64::is_infinite))
 }
 
 /// `data` with `stringData` over it.
