@@ -18,19 +18,24 @@ use tokio::{
 };
 
 mod address;
+mod fallback;
 mod lock;
 mod name;
 mod pass;
 mod reporter;
+mod secrecy;
 mod source;
+mod state;
 mod tell;
 mod view;
+mod watchdog;
 
-use self::{lock::Lock, pass::Pass, reporter::Reported};
+use self::{lock::Lock, pass::Pass, reporter::Reported, state::StateError, watchdog::Watchdog};
 use crate::{
     cli::run::RunOptions,
     manifest::watch::Watch,
     observe::{admin, log},
+    publish::{inherited::Inherited, store::Store},
     view::{Request, View},
 };
 
@@ -44,18 +49,21 @@ const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
-/// What keeps it from starting: a directory that cannot be made, another daemon on the state directory, no worker.
+/// What keeps it from starting: a directory that cannot be made, another daemon on the state directory, a state directory
+/// of a later version, no worker.
 pub fn run(options: RunOptions) -> anyhow::Result<ExitCode> {
     log::init(&options.log_level).map_err(anyhow::Error::msg)?;
-    let _lock = take_lock(&options)?;
+    secrecy::no_core_dumps();
+    let inherited = Inherited::take();
+    let lock = take_lock(&options)?;
     // Outside the runtime: it waits for the workers' threads.
     let options = Arc::new(options);
-    let pass = Pass::start(options.clone())?;
+    let pass = Pass::start(options.clone(), inherited, Store::find())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the control runtime")?;
-    runtime.block_on(control(options, pass))
+    runtime.block_on(control(options, pass, lock))
 }
 
-async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<ExitCode> {
+async fn control(options: Arc<RunOptions>, mut pass: Pass, mut lock: Option<Lock>) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -67,26 +75,28 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<Exi
     look(&mut pass, &mut watch, &options, true).await;
     pass.reporter.settle().await;
     tell::ready(&pass.reporter.last.view);
+    let mut watchdog = Watchdog::find();
+    // Of its own, so that nobody who asks often puts it off.
+    let mut poll = Instant::now() + POLL;
     loop {
-        let next = pass.next().map_or(Instant::now() + POLL, |next| next.min(Instant::now() + POLL));
+        pass.rotate_tickets();
+        let next = pass.next().map_or(poll, |next| next.min(poll));
         tokio::select! {
             () = watch.changed() => look(&mut pass, &mut watch, &options, false).await,
             () = pass.names.changed() => pass.run().await,
             () = pass.reporter.done() => {}
-            () = sleep_until(next.into()) => look(&mut pass, &mut watch, &options, false).await,
-            _ = hangup.recv() => {
-                tell::reloading();
-                pass.reopen_access_log();
-                look(&mut pass, &mut watch, &options, true).await;
-                pass.reporter.settle().await;
-                tell::ready(&pass.reporter.last.view);
+            () = sleep_until(next.into()) => {
+                poll = if poll <= Instant::now() { Instant::now() + POLL } else { poll };
+                lock = lock.or_else(|| late_lock(&options));
+                look(&mut pass, &mut watch, &options, false).await;
             }
+            () = watchdog.due() => watchdog.feed(pass.is_alive()),
+            _ = hangup.recv() => reload(&mut pass, &mut watch, &options).await,
             Some((request, answer)) = asked.recv() => {
-                if matches!(request, Request::Reload) {
-                    pass.reopen_access_log();
-                    look(&mut pass, &mut watch, &options, true).await;
+                match request {
+                    Request::Reload => reload(&mut pass, &mut watch, &options).await,
+                    _ => pass.reporter.settle().await,
                 }
-                pass.reporter.settle().await;
                 let mut reported = pass.reporter.last.clone();
                 if matches!(request, Request::Status) {
                     Arc::make_mut(&mut reported.view).traffic = pass.traffic();
@@ -98,7 +108,7 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<Exi
             _ = interrupt.recv() => break,
         }
     }
-    tell::stopping();
+    tell::stopping(options.settings.drain_timeout);
     let drained = tokio::task::spawn_blocking(move || pass.drain());
     tokio::select! {
         _ = drained => {}
@@ -107,6 +117,15 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<Exi
         _ = interrupt.recv() => std::process::exit(0),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns when what is in the directory is served and reported.
+async fn reload(pass: &mut Pass, watch: &mut Watch, options: &RunOptions) {
+    tell::reloading();
+    pass.reopen_access_log();
+    look(pass, watch, options, true).await;
+    pass.reporter.settle().await;
+    tell::ready(&pass.reporter.last.view);
 }
 
 /// Looks at the directory and runs a pass when something changed, again where a watch was missing for a moment.
@@ -123,13 +142,25 @@ async fn look(pass: &mut Pass, watch: &mut Watch, options: &RunOptions, now_or_n
     }
 }
 
+/// Makes sure that the state directory is this process's alone, and of a version that it knows.
 fn take_lock(options: &RunOptions) -> anyhow::Result<Option<Lock>> {
     let path = options.state_dir.join("lock");
     if let Err(error) = std::fs::create_dir_all(&options.state_dir) {
         tracing::error!(path = %options.state_dir.display(), %error, "state directory cannot be made");
         return Ok(None);
     }
-    match Lock::take(&path) {
+    let lock = Lock::take(&path);
+    match state::check(&options.state_dir) {
+        // That it is another daemon's is said first.
+        Err(error @ StateError::Newer { .. }) if !matches!(lock, Err(lock::LockError::Held(_))) => {
+            return Err(error.into());
+        }
+        Err(StateError::Io(error)) => {
+            tracing::error!(path = %options.state_dir.display(), %error, "state directory cannot be marked");
+        }
+        _ => {}
+    }
+    match lock {
         Ok(lock) => Ok(Some(lock)),
         Err(lock::LockError::Io(error)) => {
             // Full or read-only: what is asked for is served all the same, and the pass says that it is not kept.
@@ -140,6 +171,13 @@ fn take_lock(options: &RunOptions) -> anyhow::Result<Option<Lock>> {
     }
 }
 
+/// The lock, on a state directory that was not to be had at the start.
+fn late_lock(options: &RunOptions) -> Option<Lock> {
+    Lock::take(&options.state_dir.join("lock"))
+        .inspect_err(|error| tracing::debug!(%error, "state directory cannot be locked"))
+        .ok()
+}
+
 type Asked = (Request, oneshot::Sender<Reported>);
 
 /// Serves the admin socket; requests come back through the channel, since the loop alone may run a pass.
@@ -147,6 +185,7 @@ fn admin_socket(options: &RunOptions) -> anyhow::Result<mpsc::Receiver<Asked>> {
     let directory = &options.runtime_dir;
     std::fs::create_dir_all(directory).with_context(|| format!("the runtime directory {}", directory.display()))?;
     let listener = admin::bind(directory).with_context(|| format!("the admin socket in {}", directory.display()))?;
+    secrecy::show_group(&directory.join(admin::SOCKET), 0o660);
     let (ask, asked) = mpsc::channel(16);
     tokio::spawn(admin::serve(listener, move |request: Request| {
         let ask = ask.clone();

@@ -3,17 +3,23 @@
 //! Order: new sockets are bound, the snapshot is swapped in, the new sockets are handed to the workers, the old ones are
 //! closed, and whoever came over a listener that left is told so. What can fail comes before the swap, and fails for its
 //! own socket only. Runs on the control thread, which also frees the snapshots that nobody reads any more.
+//!
+//! Sockets outlive the process where a service manager keeps them: each goes into its [`store`] when it is bound, comes
+//! back in what the next run is started with ([`inherited`]), and is taken out when its address leaves. All sockets that
+//! share an address travel, since each has a queue of its own; when there are more of them than workers, some workers
+//! serve several.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,11 +29,19 @@ use crate::{
         AccessLog, AccessLogWriter, Counters, Settings,
         accept::Limits,
         socket,
+        ticket::{self, Tickets},
         tls::Tls,
         worker::{self, Command, Thread},
     },
+    finding::{Finding, Severity},
     snapshot::{Snapshot, cell::SnapshotCell},
 };
+
+pub mod inherited;
+pub mod store;
+
+use inherited::Inherited;
+use store::Store;
 
 /// What became of each address of the snapshot: bound, or why not.
 pub type Published = BTreeMap<SocketAddr, Result<(), String>>;
@@ -45,10 +59,26 @@ pub struct DataPlane {
     closing: Vec<(SocketAddr, Bound)>,
     /// What was wanted last and could not be bound.
     failed: BTreeMap<SocketAddr, String>,
+    store: Option<Store>,
+    inherited: Inherited,
+    tickets: Arc<Tickets>,
+    /// Each worker has it until it has said that it is alive.
+    asked: Arc<()>,
+}
+
+/// The sockets of one address, before they are handed over.
+struct Sockets {
+    listeners: Vec<TcpListener>,
+    /// What the store calls those that it keeps.
+    names: Vec<String>,
+    /// They are a socket unit's.
+    passed: bool,
 }
 
 /// A bound address.
 struct Bound {
+    names: Vec<String>,
+    passed: bool,
     /// How many of its connections are open, by worker.
     open: Vec<Arc<AtomicUsize>>,
     /// Shared with the workers that have not closed their sockets yet.
@@ -67,6 +97,12 @@ impl Bound {
 
 /// How long to wait for a socket of one's own to close before its address is bound anew.
 const CLOSING: Duration = Duration::from_millis(500);
+/// What is left of the time to drain when those that were connected at its start are waited for no longer: for those that
+/// came since. At most a tenth of all of it.
+const LAST_REQUESTS: Duration = Duration::from_secs(3);
+/// Those who came in a round of leaving that took no longer may be waited for without accepting others. Longer than idle
+/// connections have to ask once more.
+const SHORT_ROUND: Duration = Duration::from_secs(1);
 
 /// Open connections.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -86,8 +122,25 @@ impl DataPlane {
     /// # Errors
     /// When the access log cannot be opened, or the system gives no thread, no epoll instance or no random bytes.
     pub fn start(settings: Arc<Settings>, workers: usize) -> io::Result<DataPlane> {
+        DataPlane::succeed(settings, workers, Inherited::default(), None)
+    }
+
+    /// The same, as the successor of a run that left `inherited`; what it leaves itself goes into `store`.
+    ///
+    /// # Errors
+    /// Those of [`DataPlane::start`].
+    pub fn succeed(
+        settings: Arc<Settings>,
+        workers: usize,
+        mut inherited: Inherited,
+        mut store: Option<Store>,
+    ) -> io::Result<DataPlane> {
         let limits = Arc::new(Limits::new(&settings, raise_descriptors()));
-        let tls = Arc::new(Tls::new()?);
+        if let Some(store) = &mut store {
+            inherited.kept.values().flatten().for_each(|(name, _)| store.know(name));
+        }
+        let tickets = Arc::new(ticket_keys(inherited.tickets.take(), &mut store)?);
+        let tls = Arc::new(Tls::new(tickets.clone())?);
         let snapshots = SnapshotCell::new();
         let access_log = settings.access_log.as_deref().map(AccessLog::open).transpose()?;
         let log = access_log.as_ref().map(|(log, _)| log);
@@ -96,8 +149,21 @@ impl DataPlane {
         };
         let threads = (0..workers.max(1)).map(start).collect::<io::Result<_>>()?;
         let current = snapshots.reader().pin();
-        let (retired, sockets, closing, failed) = Default::default();
-        Ok(DataPlane { threads, access_log, snapshots, current, retired, sockets, closing, failed })
+        let (retired, sockets, closing, failed, asked) = Default::default();
+        Ok(DataPlane {
+            threads,
+            access_log,
+            snapshots,
+            current,
+            retired,
+            sockets,
+            closing,
+            failed,
+            store,
+            inherited,
+            tickets,
+            asked,
+        })
     }
 
     /// Makes `snapshot` the one in force. A socket whose address is kept is not touched.
@@ -111,10 +177,13 @@ impl DataPlane {
         let old: Vec<_> =
             self.sockets.keys().copied().filter(|address| !self.current.sockets.contains_key(address)).collect();
         for address in old {
-            self.closing.extend(self.sockets.remove_entry(&address));
+            let Some((address, bound)) = self.sockets.remove_entry(&address) else { continue };
+            bound.names.iter().for_each(|name| self.take_out(name));
+            self.closing.push((address, bound));
             self.command(|| Command::Unlisten(address));
         }
         self.command(|| Command::Published);
+        self.close_useless();
         self.forget();
         self.published()
     }
@@ -126,6 +195,42 @@ impl DataPlane {
         self.hand_over(bound);
         self.forget();
         self.published()
+    }
+
+    /// Are all workers at work? True when each has answered since this was last asked, and asks again.
+    pub fn is_alive(&mut self) -> bool {
+        let answered = Arc::strong_count(&self.asked) == 1;
+        if answered {
+            self.command(|| Command::Answer(self.asked.clone()));
+        }
+        answered && !self.threads.iter().any(|thread| thread.join.is_finished())
+    }
+
+    /// Makes new ticket keys where it is time, and has the store keep them.
+    pub fn rotate_tickets(&mut self) {
+        match self.tickets.rotate(now()) {
+            Ok(true) => keep_tickets(&self.tickets, &mut self.store),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "ticket keys stay as they are"),
+        }
+    }
+
+    /// Sockets of socket units that no listener wants, each a warning.
+    pub fn unwanted(&self) -> impl Iterator<Item = Finding> {
+        let unwanted = self.inherited.passed.iter().filter(|(address, _)| !self.sockets.contains_key(address));
+        unwanted.map(|(address, sockets)| Finding {
+            severity: Severity::Warning,
+            origin: None,
+            object: None,
+            field: String::new(),
+            reason: "SocketNotWanted".to_owned(),
+            message: format!(
+                "the socket {} of a socket unit is bound to {address}, where no listener is; \
+                 whoever connects to it waits in vain",
+                sockets.first().map_or("", |(name, _)| name)
+            ),
+            remedy: "give a Gateway a listener there, or take the address out of the socket unit".to_owned(),
+        })
     }
 
     /// Open connections by socket and worker.
@@ -152,43 +257,130 @@ impl DataPlane {
 
     /// Closes every socket once its queue has been accepted, lets requests in flight end within `timeout`, closes the
     /// rest (WebSockets with 1001), and returns when all workers have ended. Blocks its thread.
+    ///
+    /// Where the sockets stay open for a successor, which is not there before this process has ended, new connections are
+    /// served as long as old ones have to be waited for: only then do they have to wait in the sockets' queues.
     pub fn drain(self, timeout: Duration) {
-        self.command(|| Command::Drain(timeout));
+        let start = Instant::now();
+        let left_open = self.store.is_some() || self.sockets.values().any(|bound| bound.passed);
+        if left_open {
+            self.part(timeout);
+        }
+        let parted = start.elapsed();
+        let (timeout, left_open) = (timeout.saturating_sub(parted), self.store.is_some());
+        self.command(|| Command::Drain { timeout, left_open });
         for thread in self.threads {
             if thread.join.join().is_err() {
                 tracing::error!("worker panicked");
             }
         }
+        tracing::debug!(accepting = ?parted, ending = ?(start.elapsed() - parted), "drained");
         if let Some((log, writer)) = self.access_log {
             writer.finish(log);
         }
     }
 
+    /// Has everyone leave who is connected, in rounds: those who came in one are waited for in the next, until a round is
+    /// short, so that whoever came in it should be gone as soon, or there is just time enough for them.
+    fn part(&self, timeout: Duration) {
+        let start = Instant::now();
+        let patience = timeout - LAST_REQUESTS.min(timeout / 10);
+        loop {
+            let begun = start.elapsed();
+            let left = Arc::new(());
+            self.command(|| Command::Part { timeout: timeout.saturating_sub(begun), left: left.clone() });
+            while Arc::strong_count(&left) > 1 && start.elapsed() < patience {
+                thread::sleep(Duration::from_millis(5));
+            }
+            let short = SHORT_ROUND.max(begun / 4);
+            if start.elapsed() >= patience || start.elapsed() - begun <= short {
+                return;
+            }
+        }
+    }
+
     /// What can be bound of `addresses`; the rest becomes `failed`.
-    fn bind(&mut self, addresses: BTreeSet<SocketAddr>) -> BTreeMap<SocketAddr, Vec<std::net::TcpListener>> {
+    fn bind(&mut self, addresses: BTreeSet<SocketAddr>) -> BTreeMap<SocketAddr, Sockets> {
         let mut bound = BTreeMap::new();
         for address in addresses {
             self.await_closing(address.port());
-            let mut own = self.sockets.keys().chain(bound.keys());
-            let alone = !own.any(|own| own.port() == address.port());
-            match socket::bind(address, self.threads.len(), alone) {
-                Ok(listeners) => _ = bound.insert(address, listeners),
+            let sockets = match self.succeed_to(address) {
+                Some(sockets) => Ok(sockets),
+                None => {
+                    let mut own = self.sockets.keys().chain(bound.keys());
+                    let alone =
+                        !own.any(|own| own.port() == address.port()) && !self.inherited.has_port(address.port());
+                    socket::bind(address, self.threads.len(), alone).map(|listeners| Sockets {
+                        names: listeners.iter().filter_map(|listener| self.put_in(address, listener)).collect(),
+                        listeners,
+                        passed: false,
+                    })
+                }
+            };
+            match sockets {
+                Ok(sockets) => _ = bound.insert(address, sockets),
                 Err(message) => _ = self.failed.insert(address, message),
             }
         }
         bound
     }
 
-    fn hand_over(&mut self, bound: BTreeMap<SocketAddr, Vec<std::net::TcpListener>>) {
-        for (address, listeners) in bound {
-            let open: Vec<_> = listeners.iter().map(|_| Arc::<AtomicUsize>::default()).collect();
+    /// The sockets of an address that were there before this process, and as many more as there are workers more.
+    fn succeed_to(&mut self, address: SocketAddr) -> Option<Sockets> {
+        let (mut names, mut listeners): (Vec<_>, Vec<_>) =
+            self.inherited.kept.remove(&address).unwrap_or_default().into_iter().unzip();
+        let passed = self.inherited.passed.get(&address);
+        // Its unit's socket is needed again when the listener comes back after it has left.
+        listeners.extend(passed.into_iter().flatten().filter_map(|(_, listener)| listener.try_clone().ok()));
+        let first = listeners.first()?.try_clone().ok();
+        let passed = passed.is_some();
+        while listeners.len() < self.threads.len() {
+            let joined = if passed { Err(io::ErrorKind::AddrInUse.into()) } else { socket::join(address) };
+            match (joined, &first) {
+                (Ok(joined), _) => {
+                    names.extend(self.put_in(address, &joined));
+                    listeners.push(joined);
+                }
+                // It cannot be shared out, so its queue is shared.
+                (Err(_), Some(first)) => listeners.extend(first.try_clone()),
+                (Err(_), None) => break,
+            }
+        }
+        Some(Sockets { listeners, names, passed })
+    }
+
+    /// Gives a socket to the store.
+    fn put_in(&mut self, address: SocketAddr, listener: &TcpListener) -> Option<String> {
+        let store = self.store.as_mut()?;
+        let name = store.new_name(address);
+        store.keep(&name, listener);
+        Some(name)
+    }
+
+    fn take_out(&mut self, name: &str) {
+        if let Some(store) = &mut self.store {
+            store.remove(name);
+        }
+    }
+
+    /// Closes what the run before left and nothing wants.
+    fn close_useless(&mut self) {
+        let kept = std::mem::take(&mut self.inherited.kept).into_values().flatten().map(|(name, _)| name);
+        let useless: Vec<_> = kept.chain(std::mem::take(&mut self.inherited.useless)).collect();
+        useless.iter().for_each(|name| self.take_out(name));
+    }
+
+    /// Deals the sockets of each address out to the workers.
+    fn hand_over(&mut self, bound: BTreeMap<SocketAddr, Sockets>) {
+        for (address, Sockets { listeners, names, passed }) in bound {
+            let open: Vec<_> = self.threads.iter().map(|_| Arc::<AtomicUsize>::default()).collect();
             let bound = Arc::new(());
-            for ((thread, listener), open) in self.threads.iter().zip(listeners).zip(&open) {
-                let command = Command::Listen { address, listener, open: open.clone(), bound: bound.clone() };
+            for ((thread, open), listener) in self.threads.iter().zip(&open).cycle().zip(listeners) {
+                let command = Command::Listen { address, listener, passed, open: open.clone(), bound: bound.clone() };
                 // A worker that has gone has panicked, which draining reports.
                 _ = thread.commands.send(command);
             }
-            self.sockets.insert(address, Bound { open, bound });
+            self.sockets.insert(address, Bound { names, passed, open, bound });
         }
     }
 
@@ -216,6 +408,40 @@ impl DataPlane {
         let failed = self.failed.iter().map(|(address, message)| (*address, Err(message.clone())));
         bound.chain(failed).collect()
     }
+}
+
+/// The keys of the run before, or new ones.
+fn ticket_keys(before: Option<OwnedFd>, store: &mut Option<Store>) -> io::Result<Tickets> {
+    if let Some(memory) = before {
+        let bytes = store::unseal(&memory, ticket::MAX_BYTES);
+        match bytes.map(|bytes| Tickets::from_bytes(&bytes, now())) {
+            Ok(Some(tickets)) => {
+                store.iter_mut().for_each(|store| store.know(store::TICKETS));
+                return Ok(tickets);
+            }
+            Ok(None) => tracing::warn!("ticket keys of the run before are too old or of another version: not used"),
+            Err(error) => tracing::warn!(%error, "ticket keys of the run before are not used"),
+        }
+        store.iter_mut().for_each(|store| store.remove(store::TICKETS));
+    }
+    let tickets = Tickets::new(now()).map_err(io::Error::other)?;
+    keep_tickets(&tickets, store);
+    Ok(tickets)
+}
+
+/// Has the store keep these keys instead of what it has.
+fn keep_tickets(tickets: &Tickets, store: &mut Option<Store>) {
+    let Some(store) = store else { return };
+    store.remove(store::TICKETS);
+    match store::seal(&tickets.to_bytes()) {
+        Ok(memory) => store.keep(store::TICKETS, memory),
+        Err(error) => tracing::warn!(%error, "ticket keys end with this run"),
+    }
+}
+
+/// Seconds of Unix time.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Raises the soft bound on open files to the hard one and returns it.

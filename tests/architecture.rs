@@ -31,7 +31,15 @@ const EVERYTHING: &[&str] = &["*"];
 
 /// The stages that are functions of their input (by path prefix), but for the files that do their reading and writing.
 const PURE: &[&str] = &["api/", "finding.rs", "manifest/", "graph/", "plan/", "compile/", "status/", "snapshot/"];
-const IMPURE: &[&str] = &["manifest/watch", "manifest/tree", "manifest/accepted", "status/write", "snapshot/cell"];
+const IMPURE: &[&str] = &[
+    "manifest/watch",
+    "manifest/tree",
+    "manifest/accepted",
+    "manifest/role/way",
+    "manifest/role/name",
+    "status/write",
+    "snapshot/cell",
+];
 
 /// What would make the same input give another output, or a pass wait.
 const FORBIDDEN_IN_PURE: &[&str] = &[
@@ -62,9 +70,15 @@ const FORBIDDEN_IN_DATAPLANE: &[&str] = &["Mutex", "RwLock", "std::fs", "block_o
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("dataplane/gate.rs", "Mutex", "only for Expect: 100-continue, whose callback hyper may call on any thread"),
     ("dataplane/pulse.rs", "Mutex", "of one thread, never contended: hyper asks for Send where connections upgrade"),
+    ("dataplane/turn.rs", "Mutex", "of one thread, never contended: hyper asks for Send where connections upgrade"),
     ("dataplane/accept.rs", "Mutex", "once for a connection, and only where clients have a bound of their own"),
     ("dataplane/upstream.rs", "Mutex", "of one thread, held while an HTTP/2 connection to a backend is made"),
     ("dataplane/worker.rs", "block_on(", "the worker's thread itself"),
+    (
+        "publish/inherited.rs",
+        "unsafe {",
+        "descriptors that the process was started with have no owner but their number",
+    ),
 ];
 
 struct Source {

@@ -204,6 +204,7 @@ fn every_example_has_a_test() {
         "traffic-split",
         "header-modification",
         "redirect-to-https",
+        "roles",
     ];
     assert_eq!(names, tested.map(String::from).into());
 }
@@ -281,4 +282,30 @@ fn redirect_to_https() {
         let location = format!("https://account.example.com:{}{target}", example.port(8443));
         assert_eq!((answer.status(), answer.message.field("location")), (301, Some(location.as_str())));
     }
+}
+
+#[test]
+fn roles() {
+    let example = as_written("roles");
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED the owners of examples/roles: only root can give files away");
+        return;
+    }
+    // A user and a group of every Linux stand for a developer.
+    let directory = example.directory.path().join("examples/roles");
+    let (roles, file) = (directory.join("roles.yaml"), directory.join("developers.yaml"));
+    let rename = |from: &str, to: &str| {
+        let text = fs::read_to_string(&roles).expect("the copy is there").replace(from, to);
+        fs::write(&roles, text).expect("the copy is writable");
+    };
+    std::os::unix::fs::chown(&file, Some(1), Some(8)).expect("root may");
+    let reload = example.ask(&["reload"]);
+    assert!(reload.code == 1 && reload.text.contains("daemon (group mail) may not"), "{reload:?}");
+    rename("name: developers\n", "name: mail\n");
+    let reload = example.ask(&["reload"]);
+    assert_eq!(reload.code, 0, "{reload:?}");
+    let text = fs::read_to_string(&file).expect("the copy is there");
+    fs::write(&file, text.replace("namespace: echo", "namespace: infrastructure")).expect("the copy is writable");
+    let reload = example.ask(&["reload"]);
+    assert!(reload.code == 1 && reload.text.contains("in namespace infrastructure"), "{reload:?}");
 }

@@ -280,6 +280,44 @@ fn an_unreadable_file() {
     stage.end();
 }
 
+/// Names that may not be looked up, then not even listed, also by a daemon that starts anew.
+#[test]
+fn an_unreadable_directory() {
+    let stage = Stage::from(unprivileged());
+    let directory = stage.gapi.config().join("team");
+    let set = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).expect("the directory is ours");
+    fs::create_dir(&directory).expect("the directory is writable");
+    stage.gapi.put("team/extra.yaml", signpost("extra", "/extra"));
+    wait("the route is served", Duration::from_secs(30), || points(stage.address, "/extra"));
+    for mode in [0o600, 0o000] {
+        set(mode);
+        stage.complains(&["team", "Permission denied", "stays in force"]);
+        assert!(points(stage.address, "/extra"));
+    }
+    let address = stage.address;
+    let (_, start) = stage.end().end(Signal::TERM, Duration::from_secs(20));
+    let gapi = start.under(UNPRIVILEGED).serve();
+    assert!(points(address, "/extra"), "{}", gapi.log());
+    set(0o755);
+}
+
+/// What was mounted over the directory is not taken for it; without it all is as before, however often somebody asks.
+#[test]
+fn a_mount_over_the_directory() {
+    let stage = Stage::new();
+    let config = stage.gapi.config();
+    let Some(mount) = SmallDisk::mount(&config) else {
+        eprintln!("skipped: only root can mount a small file system");
+        return;
+    };
+    stage.complains(&["another device"]);
+    drop(mount);
+    wait("it is noticed", Duration::from_secs(10), || stage.gapi.ask(&["status"]).code == 0);
+    stage.gapi.put("extra.yaml", signpost("extra", "/extra"));
+    wait("edits are served", Duration::from_secs(10), || points(stage.address, "/extra"));
+    stage.end();
+}
+
 #[test]
 fn links_pipes_and_loops() {
     let stage = Stage::new();
@@ -427,10 +465,25 @@ fn a_secret_with_another_ones_key() {
         let status = stage.gapi.status_file("default/gateways/secure.yaml");
         names(&status, &["InvalidCertificateRef"]);
     }
+
+    // Also over restarts, and when the Secret breaks while nobody looks.
+    let Stage { gapi, address, traffic, backend } = stage;
+    drop(traffic.end());
+    let restart = |gapi: Gapi, text: &str| {
+        let (_, start) = gapi.end(Signal::KILL, Duration::from_secs(5));
+        start.file("pair.yaml", text).serve()
+    };
+    let gapi = restart(gapi, &file(&[secret("pair", &mismatched)]));
+    assert_eq!(presents().expect("the handshake succeeds"), Some(pair.der.clone()));
+    let gapi = restart(gapi, &file(&[rubbish("tls.key", "rubbish")]));
+    assert_eq!(presents().expect("the handshake succeeds"), Some(pair.der));
+
+    let stage = Stage { gapi, address, traffic: Traffic::start(address), backend };
     stage.gapi.put("pair.yaml", file(&[secret("pair", &other)]));
     stage.is_content();
-    assert_eq!(presents().expect("the handshake succeeds"), Some(other.der));
-    stage.end();
+    assert_eq!(presents().expect("the handshake succeeds"), Some(other.der.clone()));
+    let gapi = restart(stage.end(), &file(&[secret("pair", &mismatched)]));
+    assert_eq!(presents().expect("the handshake succeeds"), Some(other.der), "{}", gapi.log());
 }
 
 // --- Sockets.
@@ -523,6 +576,25 @@ fn a_state_directory_that_is_read_only() {
     fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).expect("the directory is ours");
     stage.is_content();
     survives_a_restart(stage);
+}
+
+/// As when its disk is mounted late: what was accepted is found again, and not taken for deleted.
+#[test]
+fn a_state_directory_that_comes_late() {
+    let Stage { gapi, address, traffic, backend } = Stage::from(unprivileged());
+    drop(traffic.end());
+    gapi.put(ROUTE, "kind: [\n");
+    let state = gapi.state();
+    let set = |mode| fs::set_permissions(&state, fs::Permissions::from_mode(mode)).expect("the directory is ours");
+    let (_, start) = gapi.end(Signal::TERM, Duration::from_secs(20));
+    set(0o000);
+    let gapi = start.under(UNPRIVILEGED).serve();
+    assert!(!serves(address));
+    set(0o755);
+    wait("the route is served", Duration::from_secs(10), || serves(address));
+    let ran = gapi.reload();
+    assert!(!ran.text.contains("cannot be kept"), "{}", ran.text);
+    drop(backend);
 }
 
 /// The route is kept: after a restart with a broken file in its place it is served.

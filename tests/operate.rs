@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::MetadataExt, net::UnixDatagram},
     thread::{self, sleep},
     time::{Duration, Instant},
 };
@@ -100,6 +100,31 @@ fn a_second_daemon_on_the_same_state() {
     assert_eq!(status(port), Some(200));
 }
 
+/// Nor may one take the admin socket from another that is served.
+#[test]
+fn a_second_daemon_on_the_same_runtime_directory() {
+    let backend = Backend::named("hello");
+    let port = free_port();
+    let gapi = Gapi::serve(&[("all.yaml", simple(port, backend.address))]);
+    let state = gapi.state().with_file_name("state-2");
+    let paths = [gapi.config(), state, gapi.runtime()];
+    let [config, state, runtime] = paths.each_ref().map(|path| path.to_str().expect("the path is ASCII"));
+    let ran = run(["run", "--config-dir", config, "--state-dir", state, "--runtime-dir", runtime]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.text.contains("another gapi listens there"), "{}", ran.text);
+    assert_eq!((gapi.reload().code, status(port)), (0, Some(200)));
+}
+
+/// A log that stands beside the watched directory must not be what is logged.
+#[test]
+fn the_log_does_not_feed_itself() {
+    let backend = Backend::named("hello");
+    let start = Start::new().flag("--log-level", "trace").file("all.yaml", simple(free_port(), backend.address));
+    let gapi = start.serve();
+    sleep(Duration::from_secs(1));
+    assert!(!gapi.log().contains("inotify event"), "{}", &gapi.log()[..2000]);
+}
+
 /// Commands that find no daemon say so, and what is known from before.
 #[test]
 fn no_daemon() {
@@ -143,18 +168,24 @@ fn a_kept_connection_outlives_edits_of_other_listeners() {
     }
 }
 
-/// What did not change keeps its time, its uid and its generation over a restart.
+/// What did not change keeps its time, its uid and its generation over a restart, and its file is not written again.
 #[test]
 fn a_restart_is_no_transition() {
     let backend = Backend::named("hello");
     let port = free_port();
     let gapi = Gapi::serve(&[("all.yaml", simple(port, backend.address))]);
-    let path = "default/gateways/gate.yaml";
-    let before = gapi.status_file(path);
-    assert!(before.contains("lastTransitionTime"), "{before}");
+    let paths = ["default/gateways/gate.yaml", "default/services/gapi-gate.yaml", "_cluster/gatewayclasses/gapi.yaml"];
+    let files = |gapi: &Gapi| {
+        paths.map(|path| {
+            let inode = fs::metadata(gapi.runtime().join("status").join(path)).expect("the file is there").ino();
+            (gapi.status_file(path), inode)
+        })
+    };
+    let before = files(&gapi);
+    assert!(before[0].0.contains("lastTransitionTime"), "{before:?}");
     // Times are written in seconds.
     sleep(Duration::from_millis(1100));
     let (_, start) = gapi.end(Signal::TERM, SOON);
     let gapi = start.serve();
-    assert_eq!(gapi.status_file(path), before);
+    assert_eq!(files(&gapi), before);
 }

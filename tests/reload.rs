@@ -458,6 +458,26 @@ fn a_burst_under_traffic() {
     assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), served + failures.len(), failures.join("\n"));
 }
 
+/// Neither is one that is removed and written anew, as a checkout does it.
+#[test]
+fn checkouts_under_traffic() {
+    let stage = Stage::new();
+    let config = stage.gapi.config();
+    let traffic = start_traffic(&stage);
+    let places = ["steady.yaml", "other.yaml"].map(|place| config.join(place));
+    for turn in 0..20 {
+        let [from, to] = [turn, turn + 1].map(|turn| &places[turn % places.len()]);
+        let text = std::fs::read(from).expect("the file is there");
+        std::fs::remove_file(from).expect("the file is there");
+        sleep(Duration::from_millis(10));
+        std::fs::write(to, text).expect("the directory is writable");
+        sleep(Duration::from_millis(40));
+    }
+    assert_eq!(stage.gapi.reload().code, 0);
+    let (served, failures) = traffic.end();
+    assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), served + failures.len(), failures.join("\n"));
+}
+
 /// A file on its way from one directory to another is never nowhere.
 #[test]
 fn moves_under_traffic() {

@@ -14,7 +14,9 @@ pub mod gateway_class;
 pub mod grpc_route;
 pub mod http_route;
 pub mod layer4_route;
+pub mod rbac;
 pub mod reference_grant;
+pub mod selector;
 
 /// The API group of the Gateway API.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
@@ -26,6 +28,8 @@ pub const DEFAULT_CLASS: &str = "gapi";
 /// A kind that gapi serves.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Kind {
+    ClusterRole,
+    ClusterRoleBinding,
     ConfigMap,
     EndpointSlice,
     Endpoints,
@@ -37,6 +41,8 @@ pub enum Kind {
     HttpRoute,
     Namespace,
     ReferenceGrant,
+    Role,
+    RoleBinding,
     Secret,
     Service,
     #[serde(rename = "TCPRoute")]
@@ -74,6 +80,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    ClusterRole "ClusterRole" "rbac.authorization.k8s.io" ["v1"], "clusterroles" "clusterrole" [], false;
+    ClusterRoleBinding "ClusterRoleBinding" "rbac.authorization.k8s.io" ["v1"], "clusterrolebindings" "clusterrolebinding" [], false;
     ConfigMap "ConfigMap" "" ["v1"], "configmaps" "configmap" ["cm"], true;
     EndpointSlice "EndpointSlice" "discovery.k8s.io" ["v1"], "endpointslices" "endpointslice" [], true;
     Endpoints "Endpoints" "" ["v1"], "endpoints" "endpoints" ["ep"], true;
@@ -83,6 +91,8 @@ kinds! {
     HttpRoute "HTTPRoute" "gateway.networking.k8s.io" ["v1", "v1beta1"], "httproutes" "httproute" [], true;
     Namespace "Namespace" "" ["v1"], "namespaces" "namespace" ["ns"], false;
     ReferenceGrant "ReferenceGrant" "gateway.networking.k8s.io" ["v1", "v1beta1"], "referencegrants" "referencegrant" ["refgrant"], true;
+    Role "Role" "rbac.authorization.k8s.io" ["v1"], "roles" "role" [], true;
+    RoleBinding "RoleBinding" "rbac.authorization.k8s.io" ["v1"], "rolebindings" "rolebinding" [], true;
     Secret "Secret" "" ["v1"], "secrets" "secret" [], true;
     Service "Service" "" ["v1"], "services" "service" ["svc"], true;
     TcpRoute "TCPRoute" "gateway.networking.k8s.io" ["v1", "v1alpha2"], "tcproutes" "tcproute" [], true;

@@ -111,6 +111,20 @@ pub fn columns(kind: Kind) -> &'static [Column] {
         Kind::ConfigMap => const { &[column("DATA", |map, _| keys(map, &["data", "binaryData"]).to_string()), AGE] },
         Kind::Namespace => const { &[column("STATUS", |namespace, _| phase(namespace).to_owned()), AGE] },
         Kind::ReferenceGrant => const { &[AGE] },
+        Kind::Role | Kind::ClusterRole => {
+            const { &[column("CREATED AT", |role, _| text(role, "/metadata/creationTimestamp").to_owned())] }
+        }
+        Kind::RoleBinding | Kind::ClusterRoleBinding => {
+            const {
+                &[
+                    column("ROLE", |binding, _| role_ref(binding)),
+                    AGE,
+                    wide("USERS", |binding, _| subjects(binding, "User")),
+                    wide("GROUPS", |binding, _| subjects(binding, "Group")),
+                    wide("SERVICEACCOUNTS", |binding, _| subjects(binding, "ServiceAccount")),
+                ]
+            }
+        }
     }
 }
 
@@ -296,6 +310,21 @@ fn keys(object: &Value, fields: &[&str]) -> usize {
     keys.sort();
     keys.dedup();
     keys.len()
+}
+
+/// `Role/name`, `ClusterRole/name`.
+fn role_ref(binding: &Value) -> String {
+    format!("{}/{}", text(binding, "/roleRef/kind"), text(binding, "/roleRef/name"))
+}
+
+/// The subjects of a kind; service accounts with their namespace.
+fn subjects(binding: &Value, kind: &str) -> String {
+    let subjects = list(binding, "/subjects").iter().filter(|subject| text(subject, "/kind") == kind);
+    let name = |subject: &Value| match kind {
+        "ServiceAccount" => format!("{}/{}", text(subject, "/namespace"), text(subject, "/name")),
+        _ => text(subject, "/name").to_owned(),
+    };
+    subjects.map(name).collect::<Vec<_>>().join(", ")
 }
 
 fn phase(namespace: &Value) -> &str {

@@ -106,7 +106,7 @@ pub fn run(flags: &GetFlags) -> Result<ExitCode, Failure> {
     let found = printer.find(&mut source, &targets)?;
     printer.print(&found.objects)?;
     for missing in &found.missing {
-        eprintln!("Error: {missing}");
+        eprintln!("{missing}");
     }
     if flags.watch && found.missing.is_empty() {
         return printer.watch(&mut source, &targets, found.objects);
@@ -144,9 +144,11 @@ pub fn find(source: &mut Source, target: &Target, namespace: Option<&str>) -> Re
     Ok(found)
 }
 
-/// `gateways "x" not found`.
+/// As kubectl says it: `Error from server (NotFound): gateways.gateway.networking.k8s.io "x" not found`.
 pub fn not_found(kind: Kind, name: &str) -> String {
-    format!("{} {name:?} not found", kind.names().plural)
+    let names = kind.names();
+    let group = if names.group.is_empty() { String::new() } else { format!(".{}", names.group) };
+    format!("Error from server (NotFound): {}{group} {name:?} not found", names.plural)
 }
 
 /// Prints what is found, first whole and then, while watching, what changes.

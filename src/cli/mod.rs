@@ -5,6 +5,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub mod age;
+pub mod auth;
 pub mod check;
 pub mod column;
 pub mod completion;
@@ -48,6 +49,8 @@ enum Command {
     Test(test::TestFlags),
     /// Make the daemon read its directory now, and wait until it serves
     Reload(RuntimeDir),
+    /// Ask who may declare what
+    Auth(auth::AuthFlags),
     /// Answer requests with what was received: a backend for first steps and tests
     Echo(echo::EchoFlags),
     /// Print a completion script for a shell
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Status(flags) => status::run(&flags),
         Command::Test(flags) => test::run(&flags),
         Command::Reload(flags) => reload::run(&flags),
+        Command::Auth(flags) => auth::run(&flags),
         Command::Echo(flags) => echo::run(flags),
         Command::Completion(flags) => completion::run(&flags),
     };

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 /// A duration of the form of GEP-2257: numbers with `h`, `m`, `s`, `ms`; `0` without a unit.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Span(pub Duration);
 
 /// From the longest; milliseconds each.
@@ -51,7 +51,7 @@ impl fmt::Display for Span {
 }
 
 /// A number of bytes: with `KiB`, `MiB`, `GiB`, or without a unit.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Size(pub usize);
 
 /// From the largest.
@@ -93,6 +93,18 @@ fn leading_number(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at(digits);
     Some((number.parse().ok()?, rest))
+}
+
+/// A quantity that cannot be nothing: without time or room no request would be served.
+///
+/// # Errors
+/// For zero, and for what is no quantity.
+pub fn some<T: FromStr<Err = String> + Default + PartialEq>(text: &str) -> Result<T, String> {
+    let quantity: T = text.parse()?;
+    match quantity == T::default() {
+        true => Err("it must be more than 0; leave the flag out for the default".to_owned()),
+        false => Ok(quantity),
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{
     Cli,
-    quantity::{Size, Span, window},
+    quantity::{Size, Span, some, window},
 };
 use crate::{dataplane::Settings, observe::log, view::Setting};
 
@@ -50,7 +50,7 @@ pub struct RunFlags {
     #[arg(long, env = "GAPI_ADDRESS", value_name = "IP", value_delimiter = ',')]
     address: Vec<IpAddr>,
     /// Give each Gateway an address of its own out of this network
-    #[arg(long, env = "GAPI_ADDRESS_POOL", value_name = "CIDR", conflicts_with = "address")]
+    #[arg(long, env = "GAPI_ADDRESS_POOL", value_name = "CIDR", conflicts_with = "address", value_parser = network)]
     address_pool: Option<IpNet>,
     /// Threads that serve traffic [default: one for each core]
     #[arg(long, env = "GAPI_WORKERS", value_name = "N")]
@@ -93,34 +93,34 @@ struct TrafficFlags {
     #[arg(long, env = "GAPI_KEEP_REPEATED_SLASHES", value_parser = BoolishValueParser::new())]
     keep_repeated_slashes: bool,
     /// Request line and fields together: 431
-    #[arg(long, env = "GAPI_MAX_HEAD", default_value_t = Size(Settings::default().max_head), value_name = "SIZE")]
+    #[arg(long, env = "GAPI_MAX_HEAD", default_value_t = Size(Settings::default().max_head), value_name = "SIZE", value_parser = some::<Size>)]
     max_head: Size,
     /// Request line: 414
-    #[arg(long, env = "GAPI_MAX_REQUEST_LINE", default_value_t = Size(Settings::default().max_request_line), value_name = "SIZE")]
+    #[arg(long, env = "GAPI_MAX_REQUEST_LINE", default_value_t = Size(Settings::default().max_request_line), value_name = "SIZE", value_parser = some::<Size>)]
     max_request_line: Size,
     /// Fields of a head: 431
     #[arg(long, env = "GAPI_MAX_FIELDS", default_value_t = Settings::default().max_fields, value_name = "N")]
     max_fields: usize,
     /// From the first byte of a head to its end: 408
-    #[arg(long, env = "GAPI_HEAD_TIMEOUT", default_value_t = Span(Settings::default().head_timeout), value_name = "DURATION")]
+    #[arg(long, env = "GAPI_HEAD_TIMEOUT", default_value_t = Span(Settings::default().head_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     head_timeout: Span,
     /// Idle connections from clients
-    #[arg(long, env = "GAPI_CLIENT_IDLE_TIMEOUT", default_value_t = Span(Settings::default().client_idle_timeout), value_name = "DURATION")]
+    #[arg(long, env = "GAPI_CLIENT_IDLE_TIMEOUT", default_value_t = Span(Settings::default().client_idle_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     client_idle_timeout: Span,
     /// Idle connections to backends; shorter than the backends' own
-    #[arg(long, env = "GAPI_BACKEND_IDLE_TIMEOUT", default_value_t = Span(Settings::default().backend_idle_timeout), value_name = "DURATION")]
+    #[arg(long, env = "GAPI_BACKEND_IDLE_TIMEOUT", default_value_t = Span(Settings::default().backend_idle_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     backend_idle_timeout: Span,
     /// TLS handshake of a client
-    #[arg(long, env = "GAPI_TLS_HANDSHAKE_TIMEOUT", default_value_t = Span(Settings::default().tls_handshake_timeout), value_name = "DURATION")]
+    #[arg(long, env = "GAPI_TLS_HANDSHAKE_TIMEOUT", default_value_t = Span(Settings::default().tls_handshake_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     tls_handshake_timeout: Span,
     /// Connect to a backend
-    #[arg(long, env = "GAPI_CONNECT_TIMEOUT", default_value_t = Span(Settings::default().connect_timeout), value_name = "DURATION")]
+    #[arg(long, env = "GAPI_CONNECT_TIMEOUT", default_value_t = Span(Settings::default().connect_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     connect_timeout: Span,
     /// No byte in either direction while a message is under way
-    #[arg(long, env = "GAPI_STALL_TIMEOUT", default_value_t = Span(Settings::default().stall_timeout), value_name = "DURATION")]
+    #[arg(long, env = "GAPI_STALL_TIMEOUT", default_value_t = Span(Settings::default().stall_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     stall_timeout: Span,
     /// The same for WebSockets and CONNECT streams
-    #[arg(long, env = "GAPI_UPGRADE_IDLE_TIMEOUT", default_value_t = Span(Settings::default().upgrade_idle_timeout), value_name = "DURATION")]
+    #[arg(long, env = "GAPI_UPGRADE_IDLE_TIMEOUT", default_value_t = Span(Settings::default().upgrade_idle_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     upgrade_idle_timeout: Span,
     /// No byte in either direction over a connection of a TCP or TLS listener
     #[arg(long, env = "GAPI_TCP_IDLE_TIMEOUT", default_value_t = Span(Settings::default().tcp_idle_timeout), value_name = "DURATION")]
@@ -321,6 +321,8 @@ mod tests {
             &["--workers=0"][..],
             &["--address=127.0.0.1", "--address-pool=127.0.1.0/24"],
             &["--head-timeout=10"],
+            &["--head-timeout=0s"],
+            &["--max-head=0"],
             &["--h2-stream-window=4GiB"],
             &["--log-level=gapi=loud"],
             &["--address=localhost"],

@@ -123,7 +123,9 @@ fn read_objects(status: &Path, kind: Kind) -> Vec<Arc<Value>> {
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| !is_hidden(path)).collect()
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| !is_hidden(path)).collect();
+    paths.sort();
+    paths
 }
 
 fn is_hidden(path: &Path) -> bool {

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::Kind,
     finding::Severity,
+    manifest::Ignored,
     view::{Answer, Count, Request, Traffic, View, list, text},
 };
 
@@ -189,11 +190,11 @@ fn expiry(not_after: &str, now: Timestamp) -> String {
 }
 
 fn ignored(view: &View) -> String {
-    let lines = view
-        .ignored
-        .iter()
-        .map(|document| format!("  {} {}: {} ({})\n", document.kind, document.name, document.reason, document.origin));
-    lines.collect()
+    let line = |document: &Ignored| {
+        let name = if document.name.is_empty() { String::new() } else { format!(" {}", document.name) };
+        format!("  {}{name}: {} ({})\n", document.kind, document.reason, document.origin)
+    };
+    view.ignored.iter().map(line).collect()
 }
 
 fn settings(view: &View) -> String {

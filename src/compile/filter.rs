@@ -42,9 +42,10 @@ fn filter(plan: &FilterPlan) -> Result<Filter, String> {
 
 fn path_modifier(plan: &PathModifierPlan) -> PathModifier {
     match plan {
-        PathModifierPlan::Full(path) => PathModifier::Full(path::escaped(path).into()),
+        PathModifierPlan::Full(path) => PathModifier::Full(path::written(path).into()),
         PathModifierPlan::Prefix(path) => {
-            PathModifier::Prefix(path::escaped(path.strip_suffix('/').unwrap_or(path)).into())
+            let path = path::written(path);
+            PathModifier::Prefix(path.strip_suffix('/').unwrap_or(&path).into())
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     AGAIN, FIRST_LOOKUP, address,
+    fallback::Fallbacks,
     name::Names,
     reporter::{Job, Reporter},
     source::Sources,
@@ -26,7 +27,7 @@ use crate::{
     graph::{self, Addresses, Graph, LastGood},
     manifest::span::Bounds,
     plan::{EndpointsPlan, Plan, lower},
-    publish::DataPlane,
+    publish::{DataPlane, inherited::Inherited, store::Store},
     snapshot::Snapshot,
     view::Traffic,
 };
@@ -39,6 +40,7 @@ pub struct Pass {
     options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
+    fallbacks: Fallbacks,
     plan: Arc<Plan>,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     snapshot: Arc<Snapshot>,
@@ -53,14 +55,15 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Starts the workers and reads the state directory.
+    /// Starts the workers, which take over what an earlier run left, and reads the state directory.
     ///
     /// # Errors
-    /// The workers cannot be started.
-    pub fn start(options: Arc<RunOptions>) -> anyhow::Result<Pass> {
+    /// The workers cannot be started, or the state is a later version's.
+    pub fn start(options: Arc<RunOptions>, inherited: Inherited, store: Option<Store>) -> anyhow::Result<Pass> {
         let workers =
             options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
-        let data_plane = DataPlane::start(Arc::new(options.settings.clone()), workers).context("the workers")?;
+        let settings = Arc::new(options.settings.clone());
+        let data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
         let assigned_path = options.state_dir.join("addresses.json");
         let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
             tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
@@ -72,11 +75,15 @@ impl Pass {
             documents: options.max_documents,
             depth: options.max_depth,
         };
+        let sources = Sources::open(&options.config_dir, &options.state_dir, bounds)?;
+        let addresses = address::addresses(&options.addresses, options.address_pool, assigned);
+        let fallbacks = Fallbacks::open(options.state_dir.join("certificates.json"));
         Ok(Pass {
-            sources: Sources::open(&options.config_dir, &options.state_dir, bounds),
+            last_good: last_good(&sources, &addresses, &fallbacks),
+            sources,
             names: Names::default(),
-            addresses: address::addresses(&options.addresses, options.address_pool, assigned),
-            last_good: LastGood::default(),
+            addresses,
+            fallbacks,
             plan: Arc::default(),
             resolved: BTreeMap::new(),
             snapshot: Arc::default(),
@@ -122,19 +129,25 @@ impl Pass {
         let mut findings = self.sources.findings.clone();
         findings.extend(graph.findings.iter().cloned());
         findings.extend(self.keep_assigned(&graph));
+        let unkept = self.fallbacks.keep(&self.last_good.certificates);
+        let retry = unkept.as_ref().map(|_| Instant::now() + AGAIN);
+        findings.extend(unkept);
         let plan = lower(&graph);
         stages.end("plan");
         self.resolve_names(&plan, &mut findings).await;
         let compiled = self.compile(plan);
         findings.extend(self.broken.iter().cloned());
         stages.end("compile");
-        if let Some(unkept) = self.sources.kept(keeping.await) {
-            self.again = Some(Instant::now() + AGAIN);
-            findings.push(unkept);
-        }
+        let unkept = self.sources.kept(keeping.await);
+        self.again = match unkept.is_empty() {
+            true => retry,
+            false => Some(Instant::now() + AGAIN),
+        };
+        findings.extend(unkept);
         stages.end("keep");
         self.publish(compiled);
         self.socket_findings(&graph, &mut findings);
+        findings.extend(self.data_plane.unwanted());
         stages.end("publish");
         tracing::debug!(generation = self.snapshot.generation, stages = %stages, "pass");
         self.reporter.submit(Job {
@@ -151,6 +164,16 @@ impl Pass {
             stale: self.sources.stale.clone(),
             ignored: self.sources.ignored.clone(),
         });
+    }
+
+    /// Are all workers at work?
+    pub fn is_alive(&mut self) -> bool {
+        self.data_plane.is_alive()
+    }
+
+    /// Makes new keys for TLS session tickets where it is time.
+    pub fn rotate_tickets(&mut self) {
+        self.data_plane.rotate_tickets();
     }
 
     /// Has the access log's file opened anew, as a reload does for `logrotate`.
@@ -255,6 +278,13 @@ impl Pass {
             remedy: "its last addresses stay in use; check the name and the machine's resolver".to_owned(),
         }));
     }
+}
+
+/// What was good before the start: what the objects accepted last come to.
+fn last_good(sources: &Sources, addresses: &Addresses, fallbacks: &Fallbacks) -> LastGood {
+    let objects: Vec<_> = sources.objects.values().cloned().collect();
+    let kept = LastGood { certificates: fallbacks.certificates().clone(), ..LastGood::default() };
+    graph::resolve(&graph::Input { objects: &objects, addresses, last_good: &kept, now: Timestamp::now() }).last_good()
 }
 
 /// How long the stages of a pass took, for the debug log.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::{
-    tell,
+    secrecy, tell,
     view::{self, Facts},
 };
 use crate::{
@@ -248,6 +248,7 @@ fn earlier(directory: &Path) -> Documents {
 fn open<'a>(files: &'a mut Option<StatusFiles>, directory: &Path) -> std::io::Result<&'a mut StatusFiles> {
     if files.is_none() {
         *files = Some(StatusFiles::open(directory)?);
+        secrecy::show_group(directory, 0o750);
     }
     files.as_mut().ok_or_else(|| std::io::ErrorKind::NotFound.into())
 }

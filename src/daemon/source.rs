@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::AGAIN;
 use crate::{
     api::ObjectKey,
     finding::{Finding, Origin, Severity},
@@ -15,6 +16,8 @@ use crate::{
         Ignored,
         accepted::{self, Merged, Objects, Store, merge, state_finding},
         parse::{ParsedFile, parse_file},
+        readable,
+        role::{self, Names, remark::remarks},
         span::Bounds,
         tree::{Content, Directories, Tree},
     },
@@ -23,6 +26,9 @@ use crate::{
 /// A file that became empty is taken as emptied by hand, not as about to be written, after this time.
 const EMPTY: Duration = Duration::from_secs(1);
 
+/// What was in a file that is gone may be on its way to another, as in a checkout: it stays in force for this time.
+const GONE: Duration = Duration::from_millis(100);
+
 /// Owns the tree, what was parsed of it and what was accepted from it.
 pub struct Sources {
     root: PathBuf,
@@ -30,13 +36,20 @@ pub struct Sources {
     tree: Option<Tree>,
     /// The last look read the tree: what it found stands as long as the tree is the same.
     settled: bool,
+    /// When the root could not be read last.
+    lost: Option<Instant>,
+    /// The store came late, and the tree was not looked at since.
+    late: bool,
     parsed: BTreeMap<String, (Arc<[u8]>, Arc<ParsedFile>)>,
+    names: Names,
+    /// Others than trusted users had a hand in some file: what their names are decides too.
+    shared: bool,
     /// Files with nothing in them that had objects, since when.
     emptied: BTreeMap<String, Instant>,
+    /// Files that are gone, since when.
+    gone: BTreeMap<String, Instant>,
     state_directory: PathBuf,
     store: Option<Store>,
-    /// Records in the store that cannot be used.
-    unusable: Vec<Finding>,
     /// What is in force.
     pub objects: Arc<Objects>,
     /// Objects in force whose document on disk was rejected.
@@ -49,60 +62,79 @@ pub struct Sources {
 
 impl Sources {
     /// Starts from what the store holds.
-    pub fn open(root: &Path, state_directory: &Path, bounds: Bounds) -> Sources {
+    ///
+    /// # Errors
+    /// The store has a record of a later version.
+    pub fn open(root: &Path, state_directory: &Path, bounds: Bounds) -> io::Result<Sources> {
         let mut sources = Sources {
             root: root.to_path_buf(),
             bounds,
             tree: None,
             settled: false,
+            lost: None,
+            late: false,
             parsed: BTreeMap::new(),
+            names: Names::default(),
+            shared: false,
             emptied: BTreeMap::new(),
+            gone: BTreeMap::new(),
             state_directory: state_directory.join("accepted"),
             store: None,
-            unusable: Vec::new(),
             objects: Arc::default(),
             stale: Default::default(),
             findings: Vec::new(),
             ignored: Vec::new(),
             documents: 0,
         };
-        if let Ok((store, unusable)) = Store::open(&sources.state_directory) {
-            sources.objects = Arc::new(store.objects().clone());
-            (sources.store, sources.unusable) = (Some(store), unusable);
+        match Store::open(&sources.state_directory) {
+            Ok(store) => {
+                for finding in store.findings() {
+                    // Of those whose place is taken in the first pass, nobody else tells.
+                    tracing::warn!("{}", finding.message);
+                }
+                sources.objects = Arc::new(store.objects().clone());
+                sources.store = Some(store);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Err(error),
+            // Tried again when there is something to keep.
+            Err(_) => {}
         }
-        sources
+        Ok(sources)
     }
 
     /// Looks at everything again. With `now_or_never`, asked for by a person, nothing is left for later.
     /// True when an object, a finding or an ignored document changed.
     pub fn look(&mut self, busy: &HashSet<PathBuf>, now_or_never: bool) -> bool {
         let mut findings = Vec::new();
+        self.late = false;
         match Tree::scan(&self.root, self.tree.as_ref(), busy, self.bounds.bytes as u64) {
             Ok(tree) => {
+                let departures = self.note_gone(&tree, now_or_never);
                 let same =
                     self.tree.replace(tree).zip(self.tree.as_ref()).is_some_and(|(before, tree)| before.is_same(tree));
-                if same && self.settled && self.emptied.is_empty() {
+                if same && self.settled && self.emptied.is_empty() && !departures && !(now_or_never && self.shared) {
                     return false;
                 }
                 findings.extend(self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()));
-                self.settled = true;
+                (self.settled, self.lost) = (true, None);
             }
             Err(error) => {
                 findings.push(self.root_finding(&error.to_string()));
                 let changed = self.findings != findings;
                 self.findings = findings;
-                self.settled = false;
+                (self.settled, self.lost) = (false, Some(Instant::now()));
                 return changed;
             }
         }
         let sources = self.parse(now_or_never, &mut findings);
+        let sources = self.judge(sources, now_or_never, &mut findings);
         let ignored = sources.values().flat_map(ignored_of).cloned().collect();
         self.documents = sources.values().map(documents_of).sum();
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let Merged { objects, stale, findings: merged } =
+        let Merged { objects, mut stale, findings: merged } =
             merge(&self.objects, &sources, &now, || uuid::Uuid::new_v4().to_string());
         findings.extend(merged);
-        findings.extend(self.unusable.iter().cloned());
+        stale.retain(|key| objects.get(key).is_none_or(|object| !self.gone.contains_key(&*object.origin.file)));
         let same = same(&self.objects, &objects);
         let changed = !same || self.findings != findings || self.ignored != ignored || self.stale != stale;
         if !same {
@@ -114,7 +146,11 @@ impl Sources {
 
     /// When [`Sources::look`] wants to be called again though nothing changes.
     pub fn look_again(&self) -> Option<Instant> {
-        self.emptied.values().min().map(|since| *since + EMPTY)
+        let emptied = self.emptied.values().min().map(|since| *since + EMPTY);
+        let gone = self.gone.values().min().map(|since| *since + GONE);
+        // No watch tells of a mount that comes back.
+        let lost = self.lost.map(|lost| lost + AGAIN);
+        [emptied, gone, lost, self.late.then(Instant::now)].into_iter().flatten().min()
     }
 
     /// Where changes can come from.
@@ -132,14 +168,51 @@ impl Sources {
                 Content::Bytes(bytes) if now_or_never || !self.is_just_emptied(name, bytes) => {
                     let parsed = self.parsed(name, bytes);
                     findings.extend(parsed.findings.iter().cloned());
+                    findings.extend(readable::findings(&self.root.join(name), &parsed));
                     accepted::Source::Parsed(parsed)
                 }
                 _ => accepted::Source::Unreadable,
             };
             sources.insert(name.clone(), source);
         }
+        for file in self.objects.values().map(|object| &object.origin.file).filter(|_| !tree.unseen.is_empty()) {
+            let is_unseen = Path::new(&**file).ancestors().any(|path| tree.unseen.contains(&*path.to_string_lossy()));
+            if is_unseen && !sources.contains_key(&**file) {
+                sources.insert(file.to_string(), accepted::Source::Unreadable);
+            }
+        }
+        for name in self.gone.keys() {
+            sources.entry(name.clone()).or_insert(accepted::Source::Unreadable);
+        }
         self.tree = Some(tree);
         sources
+    }
+
+    /// Leaves out what the writers of the files may not declare.
+    fn judge(
+        &mut self,
+        sources: BTreeMap<String, accepted::Source>,
+        now_or_never: bool,
+        findings: &mut Vec<Finding>,
+    ) -> BTreeMap<String, accepted::Source> {
+        let Some(tree) = &self.tree else { return sources };
+        let writers = self.names.writers(tree.files.iter().map(|(name, file)| (name, &file.custody)), now_or_never);
+        self.shared = tree.files.values().any(|file| !file.custody.is_trusted());
+        let judged = role::judge(&self.objects, sources, &writers);
+        findings.extend(judged.findings);
+        findings.extend(remarks(&judged.sources));
+        judged.sources
+    }
+
+    /// Keeps account of files that are gone. True where something follows from it, now or later.
+    fn note_gone(&mut self, tree: &Tree, now_or_never: bool) -> bool {
+        let before = self.tree.iter().flat_map(|before| before.files.keys());
+        for name in before.filter(|name| !tree.files.contains_key(*name)) {
+            self.gone.entry(name.clone()).or_insert_with(Instant::now);
+        }
+        let departures = !self.gone.is_empty();
+        self.gone.retain(|name, since| !now_or_never && !tree.files.contains_key(name) && since.elapsed() < GONE);
+        departures
     }
 
     /// A file of no bytes that had objects may be about to be written.
@@ -175,16 +248,23 @@ impl Sources {
         async move { keeping.await.unwrap_or_default() }
     }
 
-    /// Takes the store back. A finding where it does not hold what is in force.
-    pub fn kept(&mut self, kept: Kept) -> Option<Finding> {
+    /// Takes the store back. Findings where it does not hold what is in force, or holds what cannot be used.
+    pub fn kept(&mut self, kept: Kept) -> Vec<Finding> {
         self.store = kept.store;
-        self.unusable.extend(kept.unusable);
-        kept.error.map(|error| {
+        if kept.late {
+            // What is in force was made without knowing this: whether it is gone, or was rejected, the next look tells.
+            let mut objects = self.store.as_ref().map(|store| store.objects().clone()).unwrap_or_default();
+            objects.extend(self.objects.iter().map(|(key, object)| (key.clone(), object.clone())));
+            self.objects = Arc::new(objects);
+            (self.late, self.settled) = (true, false);
+        }
+        let unkept = kept.error.map(|error| {
             state_finding(
                 format!("what was accepted cannot be kept in {}: {error}", self.state_directory.display()),
                 "make room, or make it writable; until then a restart may bring back older objects",
             )
-        })
+        });
+        unkept.into_iter().chain(self.store.iter().flat_map(Store::findings)).collect()
     }
 
     fn root_finding(&self, error: &str) -> Finding {
@@ -205,19 +285,22 @@ impl Sources {
 #[derive(Default)]
 pub struct Kept {
     store: Option<Store>,
-    unusable: Vec<Finding>,
     error: Option<io::Error>,
+    /// The store could not be opened before, and holds what nobody has read yet: nothing was kept for now.
+    late: bool,
 }
 
 fn keep(store: Option<Store>, directory: &Path, objects: &Objects) -> Kept {
+    let is_late = store.is_none();
     let mut kept = Kept { store, ..Kept::default() };
     if kept.store.is_none() {
         match Store::open(directory) {
-            Ok((store, unusable)) => (kept.store, kept.unusable) = (Some(store), unusable),
+            Ok(store) => kept.store = Some(store),
             Err(error) => kept.error = Some(error),
         }
     }
-    if let Some(store) = &mut kept.store {
+    kept.late = kept.store.as_ref().is_some_and(|store| is_late && !store.objects().is_empty());
+    if let Some(store) = kept.store.as_mut().filter(|_| !kept.late) {
         kept.error = store.keep(objects).err();
     }
     kept

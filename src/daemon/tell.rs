@@ -1,8 +1,13 @@
 //! What the service manager is told; nothing where there is none (`NOTIFY_SOCKET` is not set).
 
+use std::time::Duration;
+
 use sd_notify::{NotifyState, notify};
 
 use crate::{finding::Severity, view::View};
+
+/// What ending takes beyond the time to drain.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// READY=1, with one line of truth.
 pub fn ready(view: &View) {
@@ -22,9 +27,15 @@ pub fn reloading() {
     }
 }
 
-/// STOPPING=1.
-pub fn stopping() {
-    send(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+/// STOPPING=1, and that it may take as long as `drain`.
+pub fn stopping(drain: Duration) {
+    let extension = format!("EXTEND_TIMEOUT_USEC={}", (drain + LAST_WORDS).as_micros());
+    send(&[NotifyState::Stopping, NotifyState::Custom(&extension), NotifyState::Status("draining")]);
+}
+
+/// WATCHDOG=1.
+pub fn alive() {
+    send(&[NotifyState::Watchdog]);
 }
 
 fn send(states: &[NotifyState<'_>]) {
@@ -33,20 +44,20 @@ fn send(states: &[NotifyState<'_>]) {
     }
 }
 
-/// `serving 2 gateways, 5 routes on 3 sockets; 1 error, 2 warnings`.
+/// `generation 7: serving 2 gateways, 4 listeners, 5 routes on 3 sockets; 1 error, 2 warnings`.
 pub fn line(view: &View) -> String {
     let count = |severity| view.findings.iter().filter(|finding| finding.severity == severity).count();
     let bound = view.sockets.iter().filter(|socket| socket.problem.is_none()).count();
     let mut line = format!(
-        "serving {}, {} on {}",
+        "generation {}: serving {}, {}, {} on {}",
+        view.generation,
         plural(view.counts.gateways.programmed, "gateway"),
+        plural(view.counts.listeners.programmed, "listener"),
         plural(view.counts.routes.programmed, "route"),
         plural(bound, "socket"),
     );
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    if errors + warnings > 0 {
-        line += &format!("; {}, {}", plural(errors, "error"), plural(warnings, "warning"));
-    }
+    line += &format!("; {}, {}", plural(errors, "error"), plural(warnings, "warning"));
     if let Some(stale) = &view.stale {
         line += &format!("; {stale}");
     }
@@ -65,7 +76,10 @@ mod tests {
     fn one_line_of_truth() {
         let mut view = View::default();
         view.counts.gateways.programmed = 1;
+        view.counts.listeners.programmed = 3;
         view.counts.routes.programmed = 2;
-        assert_eq!(line(&view), "serving 1 gateway, 2 routes on 0 sockets");
+        view.generation = 7;
+        let line = line(&view);
+        assert_eq!(line, "generation 7: serving 1 gateway, 3 listeners, 2 routes on 0 sockets; 0 errors, 0 warnings");
     }
 }

@@ -1,9 +1,10 @@
 //! From a listening socket to connections that are served, within bounds on how many.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,6 +31,7 @@ use super::{
     serve, socket,
     tls::{Secured, Tls},
     transport::Transport,
+    turn::Wire,
 };
 
 /// How long to wait when there is no room, or no file descriptor.
@@ -103,6 +105,14 @@ impl Drop for Permit {
     }
 }
 
+/// How the serving of a listening socket ends.
+pub enum Stop {
+    /// Whatever has been queued is accepted before it is closed.
+    Close,
+    /// Others hold it as well: its queue waits for them.
+    LeaveOpen,
+}
+
 /// A worker's own listening socket of one bound address.
 pub struct Acceptor {
     pub worker: Rc<Worker>,
@@ -117,24 +127,34 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts until told to stop, then whatever has been queued.
-    pub async fn run(self, stop: oneshot::Receiver<()>) {
-        tokio::select! {
+    /// Accepts until told to stop.
+    pub async fn run(self, stop: oneshot::Receiver<Stop>) {
+        let accepted = Cell::new(None);
+        let stop = tokio::select! {
             biased;
-            _ = stop => {}
-            () = self.accept_all() => {}
+            stop = stop => stop,
+            () = self.accept_all(&accepted) => return,
+        };
+        if let Some((stream, peer)) = accepted.take() {
+            self.take(stream, peer);
         }
-        self.accept_last().await;
+        if matches!(stop, Ok(Stop::Close)) {
+            self.accept_last().await;
+        }
     }
 
-    async fn accept_all(&self) {
+    /// `accepted` is the one that waits for room.
+    async fn accept_all(&self, accepted: &Cell<Option<(TcpStream, SocketAddr)>>) {
         loop {
             self.room().await;
             match self.listener.accept().await {
-                Ok((stream, peer)) => {
+                Ok(connection) => {
+                    accepted.set(Some(connection));
                     // Others may have filled it while this one waited for a client.
                     self.room().await;
-                    self.take(stream, peer);
+                    if let Some((stream, peer)) = accepted.take() {
+                        self.take(stream, peer);
+                    }
                 }
                 Err(error) if is_exhaustion(&error) => {
                     self.worker.connections.shed(SHED);
@@ -172,9 +192,22 @@ impl Acceptor {
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
         if let Some(permit) = self.limits.admit(peer.ip(), &self.open) {
             let (worker, tls) = (self.worker.clone(), self.tls.clone());
-            tokio::task::spawn_local(serve_connection(worker, tls, stream, peer, self.address, permit));
+            let (peer, address) = by_family(peer, self.address);
+            tokio::task::spawn_local(serve_connection(worker, tls, stream, peer, address, permit));
         }
     }
+}
+
+/// A socket of a socket unit may take both families: then a client of IPv4, and the address that it is served at, are
+/// written as such.
+fn by_family(peer: SocketAddr, socket: SocketAddr) -> (SocketAddr, SocketAddr) {
+    let canonical = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    if canonical.is_ipv4() == socket.is_ipv4() {
+        // By far the most: `peer` is as it was.
+        return (canonical, socket);
+    }
+    let everywhere = if canonical.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    (if canonical.is_ipv4() { canonical } else { peer }, SocketAddr::new(everywhere, socket.port()))
 }
 
 /// Out of file descriptors or memory: it passes, but not at once.
@@ -191,6 +224,7 @@ async fn serve_connection(
     permit: Permit,
 ) {
     let Ok(local) = stream.local_addr() else { return };
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
     let (is_tls, is_tcp) = {
         let snapshot = worker.snapshots.pin();
         let socket = snapshot.sockets.get(&socket);
@@ -233,7 +267,7 @@ enum Started {
 
 async fn start_plain(worker: &Worker, handle: &Handle, stream: TcpStream, permit: Permit) -> Option<(Io, Protocol)> {
     let bounds = Bounds::new(&worker.settings);
-    let mut io = Io::new(Transport::Plain(stream), handle.pulse.clone(), bounds, permit);
+    let mut io = Io::new(Transport::Plain(Wire::new(stream)), handle.pulse.clone(), bounds, permit);
     let protocol = handle.unless_closed(io.sniff()).await?.ok()?;
     Some((io, protocol))
 }
@@ -273,7 +307,7 @@ async fn start_tls(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::cell::SnapshotCell;
+    use crate::{dataplane::ticket::Tickets, snapshot::cell::SnapshotCell};
 
     /// Bytes that a connection's task takes, without buffers: a ratchet in both directions.
     #[tokio::test(flavor = "current_thread")]
@@ -285,7 +319,7 @@ mod tests {
         let limits = Arc::new(Limits::new(&settings, 1024));
         let permit = limits.admit(address.ip(), &Arc::default()).expect("room");
         let worker = Worker::new(0, settings, SnapshotCell::new().reader(), None);
-        let tls = Arc::new(Tls::new().expect("random bytes"));
+        let tls = Arc::new(Tls::new(Arc::new(Tickets::new(0).expect("random bytes"))).expect("protocol versions"));
         let size = std::mem::size_of_val(&serve_connection(worker, tls, stream, address, address, permit));
         assert!((1200..2300).contains(&size), "{size} bytes");
     }

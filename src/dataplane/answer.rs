@@ -41,7 +41,7 @@ pub fn bare(status: StatusCode) -> Response<Body> {
 ///
 /// # Errors
 /// [`Reason::BadAnswer`]; the connection is dropped.
-pub async fn receive(
+pub fn receive(
     answer: Response<Incoming>,
     method: &Method,
     lease: Lease,
@@ -65,7 +65,7 @@ pub async fn receive(
     }
     let mut download = Download::new(incoming, backend_version, lease, timer, exchange.clone());
     if !bodiless {
-        download.look().await?;
+        download.look()?;
     }
     let body = match length {
         // hyper drops the length of an empty body, which a 304 may state.

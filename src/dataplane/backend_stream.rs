@@ -7,21 +7,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::turn::Wire;
 
 /// After a failed write, what is written goes nowhere, and reading decides how the connection ends: with the answer that
 /// was on its way, or with an error.
 pub struct BackendStream {
-    stream: TcpStream,
+    wire: Wire,
     deaf: bool,
 }
 
 impl BackendStream {
-    pub fn new(stream: TcpStream) -> BackendStream {
-        BackendStream { stream, deaf: false }
+    pub fn new(wire: Wire) -> BackendStream {
+        BackendStream { wire, deaf: false }
     }
 
     fn written(&mut self, polled: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
@@ -37,7 +36,7 @@ impl BackendStream {
 
 impl AsyncRead for BackendStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        Pin::new(&mut self.wire).poll_read(cx, buf)
     }
 }
 
@@ -46,7 +45,7 @@ impl AsyncWrite for BackendStream {
         if self.deaf {
             return Poll::Ready(Ok(buf.len()));
         }
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let polled = Pin::new(&mut self.wire).poll_write(cx, buf);
         self.written(polled, buf.len())
     }
 
@@ -62,19 +61,20 @@ impl AsyncWrite for BackendStream {
         if self.deaf {
             return Poll::Ready(Ok(length));
         }
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let polled = Pin::new(&mut self.wire).poll_write_vectored(cx, bufs);
         self.written(polled, length)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.wire.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.wire).poll_flush(cx).map_ok(|()| 0);
+        self.written(polled, 0).map_ok(|_| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -130,21 +130,15 @@ impl Download {
     ///
     /// # Errors
     /// [`Reason::BadAnswer`]: the body is broken from its beginning, while there is still time to say so.
-    pub async fn look(&mut self) -> Result<(), Reason> {
-        std::future::poll_fn(|cx| match self.poll_incoming(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.first = Some(frame);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Reason::BadAnswer)),
-            Poll::Ready(None) if self.is_cut() => Poll::Ready(Err(Reason::BadAnswer)),
-            Poll::Ready(None) => {
-                self.ended = true;
-                Poll::Ready(Ok(()))
-            }
-            Poll::Pending => Poll::Ready(Ok(())),
-        })
-        .await
+    pub fn look(&mut self) -> Result<(), Reason> {
+        match self.poll_incoming(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(frame))) => self.first = Some(frame),
+            Poll::Ready(Some(Err(_))) => return Err(Reason::BadAnswer),
+            Poll::Ready(None) if self.is_cut() => return Err(Reason::BadAnswer),
+            Poll::Ready(None) => self.ended = true,
+            Poll::Pending => {}
+        }
+        Ok(())
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {

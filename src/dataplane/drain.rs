@@ -58,6 +58,8 @@ pub struct Handle {
     tls: OnceCell<(Arc<str>, u64)>,
     tunnels: Rc<Tunnels>,
     leaving: Cell<Option<Leaving>>,
+    /// It came when all were leaving.
+    late: bool,
     closed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -99,6 +101,7 @@ impl Connections {
             tls: OnceCell::new(),
             tunnels,
             leaving: Cell::new(self.all_leaving.get()),
+            late: self.all_leaving.get().is_some(),
             closed: Cell::new(false),
             waker: RefCell::new(None),
         });
@@ -129,6 +132,30 @@ impl Connections {
     pub fn leave_all(&self, timeout: Duration) {
         let leaving = self.leave(timeout, true, |_| true);
         self.all_leaving.set(Some(leaving));
+    }
+
+    /// The same but for connections on which nothing is under way: they may ask once more. Returns a bound on the ids of
+    /// all that there are.
+    pub fn ask_all(&self, timeout: Duration) -> u64 {
+        let leaving = self.leave(timeout, false, |_| true);
+        self.all_leaving.set(Some(leaving));
+        self.next.get()
+    }
+
+    /// Ends connections on which nothing is under way, with ids below a bound; the others when their request has ended.
+    pub fn dismiss_before(&self, bound: u64, timeout: Duration) {
+        self.leave(timeout, true, |handle| handle.id < bound);
+    }
+
+    /// Is anyone still connected whose id is below a bound?
+    pub fn any_before(&self, bound: u64) -> bool {
+        self.live.borrow().values().any(|handle| handle.id < bound && !handle.pulse.gone())
+    }
+
+    /// How many are connected that are doing this.
+    pub fn in_phase(&self, phase: Phase) -> usize {
+        let live = self.live.borrow();
+        live.values().filter(|handle| handle.pulse.phase() == phase && !handle.pulse.gone()).count()
     }
 
     /// Asks the connections of a socket that is closing to leave within `timeout`.
@@ -219,6 +246,11 @@ impl Handle {
     /// Is the client to be told that this connection ends?
     pub fn leaving(&self) -> bool {
         self.leaving.get().is_some()
+    }
+
+    /// Did it come when all were leaving? It is then told no sooner than it has asked for something.
+    pub fn came_late(&self) -> bool {
+        self.late && self.pulse.phase() != Phase::Leaving
     }
 
     fn wake(&self) {

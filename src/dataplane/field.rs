@@ -146,19 +146,24 @@ impl Client {
 /// Sets `X-Forwarded-For`, `-Proto`, `-Host` and `X-Request-Id`. What a trusted proxy sent in them is extended or kept;
 /// from anybody else every forwarding field is replaced or removed, in whatever spelling.
 pub fn set_forwarding(headers: &mut HeaderMap, client: &Client, tls: bool) {
-    if !client.trusted {
+    let named = headers.keys().any(is_forwarding);
+    if named && !client.trusted {
         remove_forwarding(headers);
     }
-    let forwarded_for = match headers.contains_key(X_FORWARDED_FOR) {
-        true => extended(headers, &client.address),
-        false => client.address.clone(),
-    };
-    headers.insert(X_FORWARDED_FOR, forwarded_for);
-    set_if_absent(headers, X_FORWARDED_PROTO, || HeaderValue::from_static(if tls { "https" } else { "http" }));
-    if let Some(host) = headers.get(header::HOST).cloned() {
-        set_if_absent(headers, X_FORWARDED_HOST, || host);
+    let proto = HeaderValue::from_static(if tls { "https" } else { "http" });
+    let host = headers.get(header::HOST).cloned();
+    if named && client.trusted {
+        let forwarded_for = extended(headers, &client.address);
+        headers.insert(X_FORWARDED_FOR, forwarded_for);
+        set_if_absent(headers, X_FORWARDED_PROTO, || proto);
+        host.into_iter().for_each(|host| set_if_absent(headers, X_FORWARDED_HOST, || host));
+        set_if_absent(headers, X_REQUEST_ID, request_id);
+    } else {
+        headers.append(X_FORWARDED_FOR, client.address.clone());
+        headers.append(X_FORWARDED_PROTO, proto);
+        host.into_iter().for_each(|host| _ = headers.append(X_FORWARDED_HOST, host));
+        headers.append(X_REQUEST_ID, request_id());
     }
-    set_if_absent(headers, X_REQUEST_ID, request_id);
 }
 
 /// The identifier that the request goes by, after [`set_forwarding`].
@@ -182,11 +187,9 @@ fn extended(headers: &HeaderMap, address: &HeaderValue) -> HeaderValue {
 }
 
 fn remove_forwarding(headers: &mut HeaderMap) {
-    if headers.keys().any(is_forwarding) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarding(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
+    let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarding(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 

@@ -137,6 +137,9 @@ impl Uploads {
     }
 }
 
+/// An answer's head, and what its body comes over.
+type Answer = (Response<Incoming>, Lease);
+
 /// An answered attempt: the answer's head, and what its body comes over and under.
 pub struct Answered {
     pub response: Response<Incoming>,
@@ -162,22 +165,6 @@ impl Timer {
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
         self.sleep.as_mut().poll(cx).map(|()| self.reason)
     }
-
-    fn earlier(one: Option<Timer>, other: Option<Timer>) -> Option<Timer> {
-        one.into_iter().chain(other).min_by_key(|timer| timer.sleep.deadline())
-    }
-}
-
-/// Polls `future` until the timer ends. Where it stands: moving it into another future would double its size.
-fn poll_within<F: Future>(
-    future: Pin<&mut F>,
-    timer: &mut Option<Timer>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<F::Output, Reason>> {
-    match future.poll(cx) {
-        Poll::Pending => timer.as_mut().map_or(Poll::Pending, |timer| timer.poll(cx).map(Err)),
-        Poll::Ready(output) => Poll::Ready(Ok(output)),
-    }
 }
 
 /// An attempt without an answer.
@@ -190,6 +177,35 @@ struct Failure {
 impl Failure {
     fn fresh(reason: Reason) -> Failure {
         Failure { reason, reused: false }
+    }
+}
+
+/// The timeouts of a rule.
+struct Deadlines {
+    request: Option<Timer>,
+    /// Of the attempt in hand.
+    attempt: Option<Timer>,
+}
+
+impl Deadlines {
+    /// What `future` gives, unless a deadline passes before. `future` stays where it is: moving it into another one would
+    /// double its size.
+    async fn hold<F: Future>(&mut self, mut future: Pin<&mut F>) -> Result<F::Output, Reason> {
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll(cx).map(Err),
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        let timers = [&mut self.attempt, &mut self.request].into_iter().flatten();
+        timers.map(|timer| timer.poll(cx)).find(Poll::is_ready).unwrap_or(Poll::Pending)
+    }
+
+    /// The one that passes first.
+    fn into_next(self) -> Option<Timer> {
+        [self.attempt, self.request].into_iter().flatten().min_by_key(|timer| timer.sleep.deadline())
     }
 }
 
@@ -208,18 +224,11 @@ pub struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// The answer's head, within the request timeout of the rule.
+    /// The answer's head, within the timeouts of the rule.
     ///
     /// # Errors
     /// Why there is none; nothing was sent to the client.
-    pub async fn run(&self, head: Box<Head>, source: Option<Source>) -> Result<Answered, Reason> {
-        let mut attempts = pin!(self.attempts(head, source));
-        let mut timer = Timer::new(self.rule.request_timeout, Reason::RequestTimeout);
-        let answered = poll_fn(|cx| poll_within(attempts.as_mut(), &mut timer, cx)).await.flatten()?;
-        Ok(Answered { timer: Timer::earlier(answered.timer, timer), ..answered })
-    }
-
-    async fn attempts(&self, mut head: Box<Head>, source: Option<Source>) -> Result<Answered, Reason> {
+    pub async fn run(&self, mut head: Box<Head>, source: Option<Source>) -> Result<Answered, Reason> {
         let retry = self.rule.retry.as_ref().filter(|retry| retry.attempts > 0);
         let mut uploads = match (source, retry) {
             (None, _) => Uploads::Empty,
@@ -231,23 +240,27 @@ impl Forward<'_> {
         let idempotent = is_idempotent(&head.method);
         let repeatable = idempotent || retry.is_some() || self.backend.protocol == Protocol::H2c;
         let (mut retries, mut free) = (0, FREE_REPEATS);
+        let request = Timer::new(self.rule.request_timeout, Reason::RequestTimeout);
+        let mut deadlines = Deadlines { request, attempt: None };
         loop {
             let spare = (repeatable && uploads.may_repeat()).then(|| head.clone());
-            let result = self.attempt(head, uploads.next()).await;
+            deadlines.attempt = Timer::new(self.rule.backend_timeout, Reason::BackendTimeout);
+            let result = self.attempt(head, uploads.next(), &mut deadlines).await;
             if let Some(reason) = self.exchange.broken().filter(|_| result.is_err()) {
                 return Err(reason);
             }
             let Some(spare) = spare.filter(|_| uploads.may_repeat()) else {
-                return result.map_err(|failure| failure.reason);
+                return answered(result, deadlines);
             };
             let left = retry.filter(|retry| retries < retry.attempts);
             match next(&result, left, idempotent, free) {
-                Next::End => return result.map_err(|failure| failure.reason),
+                Next::End => return answered(result, deadlines),
                 Next::Again => free -= 1,
                 Next::AgainLater => {
                     self.discard(result);
+                    deadlines.attempt = None;
                     let base = retry.map_or(Duration::ZERO, |retry| retry.backoff);
-                    tokio::time::sleep(backoff(base, retries)).await;
+                    deadlines.hold(pin!(tokio::time::sleep(backoff(base, retries)))).await?;
                     retries += 1;
                 }
             }
@@ -257,24 +270,16 @@ impl Forward<'_> {
     }
 
     /// An answer that is not the last: its connection is kept where nothing is left to read.
-    fn discard(&self, result: Result<Answered, Failure>) {
-        if let Ok(Answered { response, lease, .. }) = result
+    fn discard(&self, result: Result<Answer, Failure>) {
+        if let Ok((response, lease)) = result
             && response.body().is_end_stream()
         {
             lease.give_back(&self.exchange.worker);
         }
     }
 
-    /// One attempt, up to the answer's head, within the backend request timeout of the rule.
-    async fn attempt(&self, head: Box<Head>, upload: Upload) -> Result<Answered, Failure> {
-        let mut once = pin!(self.once(head, upload));
-        let mut timer = Timer::new(self.rule.backend_timeout, Reason::BackendTimeout);
-        let answered = poll_fn(|cx| poll_within(once.as_mut(), &mut timer, cx)).await;
-        let (response, lease) = answered.map_err(Failure::fresh).flatten()?;
-        Ok(Answered { response, lease, timer })
-    }
-
-    async fn once(&self, head: Box<Head>, upload: Upload) -> Result<(Response<Incoming>, Lease), Failure> {
+    /// One attempt, up to the answer's head.
+    async fn attempt(&self, head: Box<Head>, upload: Upload, deadlines: &mut Deadlines) -> Result<Answer, Failure> {
         let mut request = head.into_request(self.backend.protocol, upload);
         if let Some(gate) = self.exchange.gate.borrow().clone() {
             // Other informational answers end here: hyper's server has no way to send them on.
@@ -286,11 +291,13 @@ impl Forward<'_> {
         }
         let mut unsent = 0;
         loop {
-            let mut lease = self.lease().await.map_err(Failure::fresh)?;
+            let leased = deadlines.hold(pin!(self.lease())).await.and_then(|leased| leased);
+            let mut lease = leased.map_err(Failure::fresh)?;
             let reused = lease.reused;
             let answered = {
                 let mut sending = pin!(lease.send(request));
-                poll_fn(|cx| poll_answer(self.exchange, sending.as_mut(), cx)).await
+                let answer = poll_fn(|cx| poll_answer(self.exchange, sending.as_mut(), cx));
+                deadlines.hold(pin!(answer)).await.map_err(Failure::fresh)?
             };
             match answered {
                 Ok(response) => return Ok((response, lease)),
@@ -328,11 +335,16 @@ impl Forward<'_> {
     }
 }
 
+fn answered(result: Result<Answer, Failure>, deadlines: Deadlines) -> Result<Answered, Reason> {
+    let (response, lease) = result.map_err(|failure| failure.reason)?;
+    Ok(Answered { response, lease, timer: deadlines.into_next() })
+}
+
 /// The rules of sending again: what no application has seen always may be, what is idempotent when its connection had
 /// been used before; everything else only as the retry policy says.
-fn next(result: &Result<Answered, Failure>, left: Option<&Retry>, idempotent: bool, free: u32) -> Next {
+fn next(result: &Result<Answer, Failure>, left: Option<&Retry>, idempotent: bool, free: u32) -> Next {
     let wanted = match result {
-        Ok(Answered { response, .. }) => left.is_some_and(|retry| retry.codes.contains(&response.status().as_u16())),
+        Ok((response, _)) => left.is_some_and(|retry| retry.codes.contains(&response.status().as_u16())),
         Err(Failure { reason, reused }) => {
             let stale = *reason == Reason::BackendClosed && *reused && idempotent;
             if free > 0 && (stale || *reason == Reason::Unprocessed) {

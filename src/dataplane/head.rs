@@ -59,11 +59,18 @@ fn host_length(text: &str) -> Option<usize> {
             (end + 2, &literal[end + 1..])
         }
         None => {
-            let length = text.find(':').unwrap_or(text.len());
-            let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-            let empty_label = text.starts_with('.') || text[..length].contains("..");
-            if empty_label || !text[..length].bytes().all(valid) {
-                return None;
+            let length = memchr::memchr(b':', text.as_bytes()).unwrap_or(text.len());
+            let mut before = b'.';
+            for byte in text[..length].bytes() {
+                let valid = match byte {
+                    // No empty label.
+                    b'.' => before != b'.',
+                    byte => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~'),
+                };
+                if !valid {
+                    return None;
+                }
+                before = byte;
             }
             (length, &text[length..])
         }

@@ -1,6 +1,6 @@
 //! Where a request ENTERs: its head is checked, its listener and rule are chosen, its filters applied.
 
-use std::{future::Future, rc::Rc};
+use std::{convert::Infallible, future::Future, rc::Rc};
 
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
@@ -16,15 +16,15 @@ use super::{
     forward::{Answered, Forward, Head},
     gate::{self, Gate},
     head::{self, Authority},
-    mirror,
+    mirror::{self, Mirror},
     outcome::Reason,
     upgrade::{self, Wanted},
     upload::Source,
 };
-use crate::snapshot::{Backend, Protocol, Rule, Snapshot};
+use crate::snapshot::{Backend, Filter, Matched, Protocol, Rule, Snapshot};
 
 /// Answers one request. Never fails: every error is an answer, and where the connection has to end with it, an HTTP/1
-/// answer says `Connection: close` or its body ends in an error.
+/// answer says `Connection: close` or its body ends in an error. `last` has the last word on the answer's head.
 ///
 /// The head is checked at once; the future has what is left to do, and is kept small: it is moved for each request.
 pub fn serve(
@@ -32,7 +32,8 @@ pub fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
     present: Present,
-) -> impl Future<Output = Response<Body>> {
+    last: impl FnOnce(&mut Response<Body>),
+) -> impl Future<Output = Result<Response<Body>, Infallible>> {
     let exchange = Exchange::open(&worker, &connection, &request);
     let is_head = *request.method() == Method::HEAD;
     let entered = enter(&exchange, request, present);
@@ -48,7 +49,8 @@ pub fn serve(
         if is_head && !response.body().is_end_stream() {
             without_body(&mut response);
         }
-        response
+        last(&mut response);
+        Ok(response)
     }
 }
 
@@ -108,6 +110,8 @@ fn enter(exchange: &Exchange, mut request: Request<Incoming>, present: Present) 
     Ok(Entered { authority, head: Box::new(head), rest: Rest { incoming, wanted, present } })
 }
 
+/// Finds the rule and does what it says. Its response filters and CORS fields are for every answer, also for one that
+/// says what went wrong.
 async fn route(exchange: &Rc<Exchange>, snapshot: &Snapshot, entered: Entered) -> Result<Response<Body>, Reason> {
     let Entered { authority, mut head, mut rest } = entered;
     if ends_here(&mut head)? {
@@ -115,18 +119,39 @@ async fn route(exchange: &Rc<Exchange>, snapshot: &Snapshot, entered: Entered) -
         return Ok(answer::bare(StatusCode::OK));
     }
     let connection = &exchange.connection;
-    let matched = choose(snapshot, connection, authority.name(), &head)?;
+    let Matched { rule, prefix } = choose(snapshot, connection, authority.name(), &head)?;
     exchange.note(|entry| {
-        entry.route = Some(matched.rule.route.clone());
-        entry.rule = matched.rule.index;
+        entry.route = Some(rule.route.clone());
+        entry.rule = rule.index;
     });
     if let Some(wanted) = &mut rest.wanted
         && let Some(listener) = choose::listener(snapshot, connection, authority.name())
     {
         wanted.listener = listener.key.clone();
     }
-    let place = Place { prefix: matched.prefix, tls: connection.tls.is_some(), port: connection.socket.port() };
-    follow(exchange, snapshot, matched.rule, &place, head, rest).await
+    if rule.broken.is_some() {
+        return Err(Reason::RuleBroken);
+    }
+    let place = Place { prefix, tls: connection.tls.is_some(), port: connection.socket.port() };
+    let mut effects = Effects::default();
+    let answered = match reach(exchange, snapshot, rule, &place, &mut head, &mut effects) {
+        Ok(Reached::Answer(response)) => Ok(*response),
+        Ok(Reached::Backend { filters, backend }) => {
+            let mirrors = std::mem::take(&mut effects.mirrors);
+            let way = Forward { exchange, rule, backend };
+            forward(exchange, snapshot, way, head, rest, mirrors).await.map(|mut response| {
+                filter::on_answer(filters, response.headers_mut());
+                response
+            })
+        }
+        Err(reason) => Err(reason),
+    };
+    let mut response = answered.unwrap_or_else(|reason| refused(exchange, reason));
+    filter::on_answer(&rule.filters, response.headers_mut());
+    if let Some(grant) = &effects.cors {
+        grant.apply(response.headers_mut());
+    }
+    Ok(response)
 }
 
 /// Is gapi itself asked? By `OPTIONS *`, which no route can match (RFC 9110, 9.3.7), and when `Max-Forwards` ran out
@@ -150,47 +175,34 @@ fn ends_here(head: &mut Head) -> Result<bool, Reason> {
     }
 }
 
-/// Does what `rule` says. Its response filters and CORS fields are for every answer, also for one that says what went
-/// wrong.
-async fn follow<'s>(
-    exchange: &Rc<Exchange>,
-    snapshot: &'s Snapshot,
-    rule: &'s Rule,
-    place: &Place,
-    head: Box<Head>,
-    rest: Rest,
-) -> Result<Response<Body>, Reason> {
-    if rule.broken.is_some() {
-        return Err(Reason::RuleBroken);
-    }
-    let mut effects = Effects::default();
-    let answered = reach(exchange, snapshot, rule, place, head, rest, &mut effects).await;
-    let mut response = answered.unwrap_or_else(|reason| refused(exchange, reason));
-    filter::on_answer(&rule.filters, response.headers_mut());
-    if let Some(grant) = &effects.cors {
-        grant.apply(response.headers_mut());
-    }
-    Ok(response)
+/// Where the filters of a rule and of its backendRef lead.
+enum Reached<'s> {
+    /// One of them answers by itself.
+    Answer(Box<Response<Body>>),
+    Backend {
+        /// Of the backendRef.
+        filters: &'s [Filter],
+        backend: &'s Backend,
+    },
 }
 
-async fn reach<'s>(
-    exchange: &Rc<Exchange>,
+fn reach<'s>(
+    exchange: &Exchange,
     snapshot: &'s Snapshot,
     rule: &'s Rule,
     place: &Place,
-    mut head: Box<Head>,
-    rest: Rest,
+    head: &mut Head,
     effects: &mut Effects<'s>,
-) -> Result<Response<Body>, Reason> {
+) -> Result<Reached<'s>, Reason> {
     let done = |response: Response<Body>| {
         exchange.decide(Reason::Answered, response.status().as_u16());
-        response
+        Reached::Answer(Box::new(response))
     };
-    if let Some(response) = filter::on_request(&rule.filters, &mut head, place, effects)? {
+    if let Some(response) = filter::on_request(&rule.filters, head, place, effects)? {
         return Ok(done(response));
     }
     let chosen = exchange.worker.balance.backend(rule).ok_or(Reason::NoBackend)?;
-    if let Some(response) = filter::on_request(&chosen.filters, &mut head, place, effects)? {
+    if let Some(response) = filter::on_request(&chosen.filters, head, place, effects)? {
         return Ok(done(response));
     }
     let key = chosen.backend.as_ref().ok_or(Reason::InvalidBackend)?;
@@ -198,28 +210,28 @@ async fn reach<'s>(
     if backend.endpoints.is_empty() {
         return Err(Reason::NoEndpoint);
     }
-    let mirrors = std::mem::take(&mut effects.mirrors);
-    let tees = if mirrors.is_empty() { Vec::new() } else { mirror::send(&exchange.worker, snapshot, mirrors) };
-    let mut response = forward(exchange, rule, backend, head, rest, tees).await?;
-    filter::on_answer(&chosen.filters, response.headers_mut());
-    Ok(response)
+    Ok(Reached::Backend { filters: &chosen.filters, backend })
 }
 
 async fn forward(
     exchange: &Rc<Exchange>,
-    rule: &Rule,
-    backend: &Backend,
+    snapshot: &Snapshot,
+    way: Forward<'_>,
     mut head: Box<Head>,
     rest: Rest,
-    tees: Vec<mirror::Tee>,
+    mirrors: Vec<Mirror>,
 ) -> Result<Response<Body>, Reason> {
+    if way.backend.protocol == Protocol::H2c && rest.wanted.as_ref().is_some_and(Wanted::is_websocket) {
+        return Err(Reason::UpgradeNotServed);
+    }
+    let tees = if mirrors.is_empty() { Vec::new() } else { mirror::send(&exchange.worker, snapshot, mirrors) };
     if rest.present.has(Present::EXPECT) {
-        expect(exchange, backend, &mut head);
+        expect(exchange, way.backend, &mut head);
     }
     let extended = exchange.version == Version::HTTP_2 && rest.wanted.is_some();
     let source = head.has_body.then(|| Source::new(rest.incoming, exchange.clone(), tees));
     let method = head.method.clone();
-    let Answered { response, lease, timer } = Forward { exchange, rule, backend }.run(head, source).await?;
+    let Answered { response, lease, timer } = way.run(head, source).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return upgrade::join(response, rest.wanted, exchange);
     }
@@ -228,7 +240,7 @@ async fn forward(
         return Err(Reason::UpgradeNotAgreed);
     }
     exchange.decide(Reason::ClientGone, response.status().as_u16());
-    answer::receive(response, &method, lease, timer, exchange).await
+    answer::receive(response, &method, lease, timer, exchange)
 }
 
 /// Holds the body back for a client and a backend that can speak of it: hyper sends the client its 100 when the body is
@@ -255,7 +267,9 @@ fn expect(exchange: &Exchange, backend: &Backend, head: &mut Head) {
 mod tests {
     use super::*;
 
-    fn size<F: Future>(_: impl FnOnce(Rc<Worker>, Rc<Connection>, Request<Incoming>, Present) -> F) -> usize {
+    type Last = fn(&mut Response<Body>);
+
+    fn size<F: Future>(_: impl FnOnce(Rc<Worker>, Rc<Connection>, Request<Incoming>, Present, Last) -> F) -> usize {
         size_of::<F>()
     }
 

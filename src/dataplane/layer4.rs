@@ -25,6 +25,7 @@ use super::{
     outcome::Reason,
     pulse::Phase,
     relay::{Cut, Meter, relay},
+    turn::Wire,
     upstream::connect_tcp,
 };
 use crate::snapshot::{Backend, Host, Listener, Rule, Snapshot};
@@ -39,14 +40,14 @@ const KEEPALIVE: TcpKeepalive =
 pub enum Client {
     /// As it came, with what was read of it already.
     Plain(TcpStream, Vec<u8>),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Wire>>),
 }
 
 impl Client {
-    fn tcp(&self) -> &TcpStream {
+    fn with<T>(&self, look: impl FnOnce(&TcpStream) -> T) -> T {
         match self {
-            Client::Plain(stream, _) => stream,
-            Client::Tls(stream) => stream.get_ref().0,
+            Client::Plain(stream, _) => look(stream),
+            Client::Tls(stream) => stream.get_ref().0.with(look),
         }
     }
 }
@@ -71,7 +72,7 @@ pub async fn serve(worker: Rc<Worker>, connection: Connection, handle: Rc<Handle
     let reason = match connected {
         Ok(backend) => stream.carry(client, backend).await,
         Err(reason) => {
-            reset(client.tcp());
+            client.with(reset);
             reason
         }
     };
@@ -124,7 +125,7 @@ impl Stream<'_> {
     }
 
     async fn carry(&self, client: Client, mut backend: TcpStream) -> Reason {
-        _ = SockRef::from(client.tcp()).set_tcp_keepalive(&KEEPALIVE);
+        _ = client.with(|stream| SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE));
         match client {
             Client::Plain(mut stream, first) => {
                 let relayed = self.relay(&mut stream, &mut backend, first).await;
@@ -132,7 +133,7 @@ impl Stream<'_> {
             }
             Client::Tls(mut stream) => {
                 let relayed = self.relay(&mut *stream, &mut backend, Vec::new()).await;
-                ended(relayed, stream.get_ref().0, &backend)
+                stream.get_ref().0.with(|stream| ended(relayed, stream, &backend))
             }
         }
     }

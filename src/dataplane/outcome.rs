@@ -105,6 +105,8 @@ reasons! {
     Unprocessed: Backend, BAD_GATEWAY, "unprocessed", "the backend refused the request unprocessed";
     /// A 101 that nobody asked for, or for another protocol.
     UpgradeNotAgreed: Backend, BAD_GATEWAY, "upgrade-not-agreed", "the backend changed to a protocol that was not asked for";
+    /// A WebSocket to a backend of HTTP/2, which would need an extended CONNECT (RFC 8441).
+    UpgradeNotServed: Gateway, BAD_GATEWAY, "upgrade-not-served", "WebSockets are not served to a backend of HTTP/2";
 }
 
 impl Reason {

@@ -1,6 +1,6 @@
 //! Runs hyper on an accepted connection until it ends, or is asked to.
 
-use std::{convert::Infallible, future::Future, pin::Pin, pin::pin, rc::Rc, task::Poll};
+use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, pin::pin, rc::Rc, task::Poll};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{
@@ -30,15 +30,12 @@ pub async fn http1(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
         move |request: Request<Incoming>| {
             let present = Present::of(request.headers());
             handle.pulse.message(framing(request.headers(), present), is_websocket(request.headers(), present));
-            let served = enter::serve(worker.clone(), connection.clone(), request, present);
             let handle = handle.clone();
-            async move {
-                let mut response = served.await;
+            enter::serve(worker.clone(), connection.clone(), request, present, move |response| {
                 if handle.leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response)
-            }
+            })
         }
     });
     let mut builder = http1_builder(&worker.settings);
@@ -120,9 +117,11 @@ fn is_websocket(headers: &HeaderMap, present: Present) -> bool {
 /// Serves HTTP/2 until the connection has ended.
 pub async fn http2(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Handle>, io: Io) {
     handle.streams.speak();
+    let asked = Rc::new(Cell::new(false));
     let service = service_fn({
-        let (worker, handle) = (worker.clone(), handle.clone());
+        let (worker, handle, asked) = (worker.clone(), handle.clone(), asked.clone());
         move |request: Request<Incoming>| {
+            asked.set(true);
             let (stream, first) = handle.streams.arrive();
             if first {
                 handle.pulse.enter(Phase::Streams);
@@ -138,7 +137,7 @@ pub async fn http2(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
         if handle.closed() {
             return Poll::Ready(());
         }
-        if !told && handle.leaving() {
+        if !told && handle.leaving() && (asked.get() || !handle.came_late()) {
             http2.as_mut().graceful_shutdown();
             told = true;
         }
@@ -163,7 +162,7 @@ async fn http2_stream(
         return Ok(response);
     }
     let present = Present::of(request.headers());
-    let response = enter::serve(worker, connection, request, present).await;
+    let Ok(response) = enter::serve(worker, connection, request, present, |_| ()).await;
     Ok(response.map(|body| handle.streams.offer(Some(body), stream, clock)))
 }
 

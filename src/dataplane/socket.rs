@@ -2,7 +2,8 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::fd::OwnedFd,
 };
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
@@ -24,6 +25,36 @@ pub fn bind(address: SocketAddr, workers: usize, alone: bool) -> Result<Vec<TcpL
         (0..workers).map(|_| listen(address)).collect::<io::Result<Vec<_>>>()
     };
     bind_all().map_err(|error| explain(address, &error))
+}
+
+/// Binds one more socket to an address that sockets of this user are bound to already.
+///
+/// # Errors
+/// Those of the system: the sockets there do not share their address, or are another user's.
+pub fn join(address: SocketAddr) -> io::Result<TcpListener> {
+    listen(address)
+}
+
+/// A listening socket that was made by somebody else, ready to be served, with the address that it is bound to, and
+/// with the one of IPv4 where it takes both families.
+///
+/// # Errors
+/// It is no TCP socket that listens.
+pub fn adopt(descriptor: OwnedFd) -> io::Result<(TcpListener, SocketAddr, Option<SocketAddr>)> {
+    let socket = Socket::from(descriptor);
+    let is_internet = [Domain::IPV4, Domain::IPV6].contains(&socket.domain()?);
+    if !is_internet || socket.r#type()? != Type::STREAM || !socket.is_listener()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no TCP socket that listens"));
+    }
+    let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+    socket.set_cloexec(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    // What `keep_out` may have left; mostly there is none.
+    _ = socket.detach_filter();
+    let both = address.is_ipv6() && address.ip().is_unspecified() && !socket.only_v6()?;
+    let of_ipv4 = both.then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into());
+    Ok((socket.into(), address, of_ipv4))
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {

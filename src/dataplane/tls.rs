@@ -18,6 +18,8 @@ use super::{
     ConnectionTls,
     hello::{self, Hello},
     io::Protocol,
+    ticket::Tickets,
+    turn::Wire,
 };
 use crate::snapshot::{Listener, ListenerProtocol, Snapshot, Socket, cell::SnapshotReader};
 
@@ -39,24 +41,24 @@ pub struct Handshake {
 
 /// Who has the other end of the TLS, and what is in it.
 pub enum Secured {
-    Http(Box<TlsStream<TcpStream>>, Protocol),
+    Http(Box<TlsStream<Wire>>, Protocol),
     /// Bytes for a backend.
-    Terminated(Box<TlsStream<TcpStream>>),
+    Terminated(Box<TlsStream<Wire>>),
     /// A backend, with what has been read.
     Passed(TcpStream, Vec<u8>),
 }
 
 impl Tls {
     /// # Errors
-    /// When the system gives no random bytes.
-    pub fn new() -> io::Result<Tls> {
+    /// rustls has no protocol version: never with its own defaults.
+    pub fn new(tickets: Arc<Tickets>) -> io::Result<Tls> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Chosen(None)));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
+        config.ticketer = tickets;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Tls(config))
     }
@@ -94,7 +96,7 @@ impl Tls {
         if protocol == ListenerProtocol::TlsTerminate {
             config.alpn_protocols.clear();
         }
-        let stream = StartHandshake::from_parts(accepted, stream).into_stream(Arc::new(config)).await?;
+        let stream = StartHandshake::from_parts(accepted, Wire::new(stream)).into_stream(Arc::new(config)).await?;
         let protocol = match stream.get_ref().1.alpn_protocol() {
             _ if protocol == ListenerProtocol::TlsTerminate => {
                 return Ok(Handshake { stream: Secured::Terminated(Box::new(stream)), tls, digest });

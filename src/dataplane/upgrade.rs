@@ -24,6 +24,13 @@ pub struct Wanted {
     client: OnUpgrade,
 }
 
+impl Wanted {
+    pub fn is_websocket(&self) -> bool {
+        let protocols = self.protocols.to_str().unwrap_or_default();
+        protocols.split(", ").any(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+    }
+}
+
 /// Takes the wish to upgrade out of a request; none where there is none that may be passed on. A WebSocket over HTTP/2
 /// is turned into the GET that it is over HTTP/1.1.
 pub fn wanted(request: &mut Request<Incoming>, has_body: bool, present: Present) -> Option<Wanted> {

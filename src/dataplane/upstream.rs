@@ -11,7 +11,7 @@ use std::{
     future::{Future, poll_fn},
     mem::replace,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -23,12 +23,14 @@ use http::{Request, Response, header};
 use http_body::{Body, Frame};
 use hyper::{
     body::Incoming,
-    client::conn::{http1, http2},
+    client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::Mutex};
 
-use super::{Settings, Worker, backend_stream::BackendStream, counter::add, outcome::Reason, upload::Upload};
+use super::{
+    Settings, Worker, backend_stream::BackendStream, counter::add, outcome::Reason, turn::Wire, upload::Upload,
+};
 use crate::snapshot::Protocol;
 
 /// An endpoint that could not be reached is passed over for so long, where there is another.
@@ -184,6 +186,8 @@ enum Kind {
     Shared(Stream),
 }
 
+type Sending = Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>>>;
+
 /// An attempt that got no answer.
 pub struct Unanswered {
     /// The request, where nothing of it was sent.
@@ -298,21 +302,27 @@ impl SharedPool {
 
 impl Lease {
     /// Sends `request`. Dropping the future gives the request up: the connection is closed, or the stream reset.
-    pub async fn send(&mut self, request: Request<Upload>) -> Result<Response<Incoming>, Unanswered> {
-        let sent = match &mut self.kind {
+    pub fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> {
+        // Boxed: what holds it is moved more often than it is made.
+        let (mut sending, mut connection): (Sending, _) = match &mut self.kind {
             Kind::Exclusive(connection) => {
                 if !request.body().is_end_stream() || request.headers().contains_key(header::UPGRADE) {
                     connection.detach();
                 }
-                let mut sending = pin!(connection.sender.try_send_request(request));
-                let mut sent = false;
-                poll_fn(|cx| connection.poll(cx, replace(&mut sent, true), |cx| sending.as_mut().poll(cx))).await
+                (Box::pin(connection.sender.try_send_request(request)), Some(connection))
             }
-            Kind::Shared(stream) => stream.0.sender.clone().try_send_request(request).await,
+            Kind::Shared(stream) => (Box::pin(stream.0.sender.clone().try_send_request(request)), None),
         };
-        sent.map_err(|mut error| Unanswered {
-            unsent: error.take_message().map(Box::new),
-            reason: reason(error.error()),
+        let mut sent = false;
+        poll_fn(move |cx| {
+            let polled = match &mut connection {
+                Some(connection) => connection.poll(cx, replace(&mut sent, true), |cx| sending.as_mut().poll(cx)),
+                None => sending.as_mut().poll(cx),
+            };
+            polled.map_err(|mut error| Unanswered {
+                unsent: error.take_message().map(Box::new),
+                reason: reason(error.error()),
+            })
         })
     }
 
@@ -323,11 +333,15 @@ impl Lease {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let mut body = Pin::new(body);
-        let here = body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop()));
         match &mut self.kind {
-            _ if here.is_ready() => here,
-            Kind::Exclusive(connection) => connection.poll(cx, true, |cx| body.as_mut().poll_frame(cx)),
-            Kind::Shared(_) => body.poll_frame(cx),
+            Kind::Exclusive(connection) if connection.driven.is_some() => {
+                // Often it came together with what was asked for before.
+                match body.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Pending => connection.poll(cx, true, |cx| body.as_mut().poll_frame(cx)),
+                    came => came,
+                }
+            }
+            _ => body.poll_frame(cx),
         }
     }
 
@@ -369,7 +383,7 @@ fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
 }
 
 async fn connect(worker: &Worker, endpoint: SocketAddr) -> Result<TokioIo<BackendStream>, Reason> {
-    connect_tcp(worker, endpoint).await.map(|stream| TokioIo::new(BackendStream::new(stream)))
+    connect_tcp(worker, endpoint).await.map(|stream| TokioIo::new(BackendStream::new(Wire::new(stream))))
 }
 
 /// Connects to an endpoint, which is passed over for a while where that fails.

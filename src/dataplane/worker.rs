@@ -19,28 +19,37 @@ use tokio::{
 
 use super::{
     AccessLog, Counters, Settings, Worker,
-    accept::{Acceptor, Limits},
+    accept::{Acceptor, Limits, Stop},
+    succession,
     tls::Tls,
+    turn,
 };
 use crate::snapshot::cell::SnapshotReader;
 
 /// What the control thread asks of a worker.
 pub enum Command {
-    /// Serve a socket that has been bound.
+    /// Serve a socket that has been bound: one of several, perhaps, of that address.
     Listen {
         address: SocketAddr,
         listener: TcpListener,
+        /// It is another's (a socket unit's) and goes on listening when this process does not.
+        passed: bool,
         /// Counts its open connections.
         open: Arc<AtomicUsize>,
         /// Held for as long as the socket is bound.
         bound: Arc<()>,
     },
-    /// Close a socket, and have its connections leave.
+    /// Close the sockets of an address, and have their connections leave.
     Unlisten(SocketAddr),
     /// A snapshot was published.
     Published,
-    /// Close every socket, let what is under way end within the time, then end.
-    Drain(Duration),
+    /// Have all connections leave within the time, and whoever still comes. What is `left` is dropped when all have gone
+    /// who were there.
+    Part { timeout: Duration, left: Arc<()> },
+    /// Close every socket, or leave them open for a successor, let what is under way end within the time, then end.
+    Drain { timeout: Duration, left_open: bool },
+    /// Drop it, as a sign of life.
+    Answer(Arc<()>),
 }
 
 /// A running worker. Its thread ends when drained, or when this is dropped.
@@ -80,68 +89,98 @@ pub fn start(
     Ok(Thread { commands, counters, join })
 }
 
+/// A socket that is served.
+struct Listening {
+    stop: oneshot::Sender<Stop>,
+    passed: bool,
+    open: Arc<AtomicUsize>,
+}
+
+impl Listening {
+    fn stop(self, left_open: bool) {
+        _ = self.stop.send(if left_open || self.passed { Stop::LeaveOpen } else { Stop::Close });
+    }
+}
+
 /// Runs beside the connections of a worker.
 struct Control {
     worker: Rc<Worker>,
     tls: Arc<Tls>,
     limits: Arc<Limits>,
-    /// Dropping the sender closes the socket.
-    sockets: RefCell<HashMap<SocketAddr, oneshot::Sender<()>>>,
+    sockets: RefCell<HashMap<SocketAddr, Vec<Listening>>>,
 }
 
 impl Control {
     async fn run(&self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        tokio::task::spawn_local(turn::end_turns());
         let mut ticks = interval(self.worker.connections.clock.length());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let timeout = loop {
+        let (timeout, left_open) = loop {
             tokio::select! {
                 _ = ticks.tick() => self.worker.connections.sweep(),
                 command = inbox.recv() => match command {
-                    Some(Command::Drain(timeout)) => break timeout,
+                    Some(Command::Drain { timeout, left_open }) => break (timeout, left_open),
                     Some(command) => self.obey(command),
                     None => return,
                 },
             }
         };
-        self.sockets.take();
-        self.worker.connections.leave_all(timeout);
+        let sockets: Vec<Listening> = self.sockets.take().into_values().flatten().collect();
+        let open: Vec<_> = sockets.iter().map(|socket| socket.open.clone()).collect();
+        sockets.into_iter().for_each(|socket| socket.stop(left_open));
+        let connections = &self.worker.connections;
         tokio::select! {
-            () = self.emptied() => return,
-            () = sleep(timeout) => self.worker.connections.end_all(),
+            () = succession::last_requests(connections, &open, timeout), if left_open => connections.end_all(),
+            () = self.drained(timeout), if !left_open => return,
+            () = sleep(timeout) => connections.end_all(),
         }
         // Last words are short; what is left then goes down with the runtime.
         _ = tokio::time::timeout(Duration::from_millis(500), self.emptied()).await;
     }
 
+    /// Has everyone leave at once, and whoever is still in a queue.
+    async fn drained(&self, timeout: Duration) {
+        self.worker.connections.leave_all(timeout);
+        // Connections that were queued are still coming in.
+        sleep(super::accept::LAST_CALL).await;
+        self.emptied().await;
+    }
+
     fn obey(&self, command: Command) {
         let Worker { connections, settings, snapshots, .. } = &*self.worker;
         match command {
-            Command::Listen { address, listener, open, bound } => self.listen(address, listener, open, bound),
+            Command::Listen { address, listener, passed, open, bound } => {
+                self.listen(address, listener, passed, open, bound);
+            }
             Command::Unlisten(address) => {
-                self.sockets.borrow_mut().remove(&address);
+                let sockets = self.sockets.borrow_mut().remove(&address).unwrap_or_default();
+                sockets.into_iter().for_each(|socket| socket.stop(false));
                 connections.leave_socket(address, settings.listener_drain_timeout);
             }
             Command::Published => connections.leave_changed(&snapshots.pin(), settings.listener_drain_timeout),
-            Command::Drain(_) => unreachable!("ends the loop"),
+            Command::Part { timeout, left } => {
+                tokio::task::spawn_local(succession::part(self.worker.clone(), timeout, left));
+            }
+            Command::Answer(asked) => drop(asked),
+            Command::Drain { .. } => unreachable!("ends the loop"),
         }
     }
 
-    fn listen(&self, address: SocketAddr, listener: TcpListener, open: Arc<AtomicUsize>, bound: Arc<()>) {
+    fn listen(&self, address: SocketAddr, listener: TcpListener, passed: bool, open: Arc<AtomicUsize>, bound: Arc<()>) {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%address, %error, "socket not served"),
         };
         let (stop, stopped) = oneshot::channel();
         let (worker, tls, limits) = (self.worker.clone(), self.tls.clone(), self.limits.clone());
-        tokio::task::spawn_local(Acceptor { worker, limits, tls, listener, address, open, _bound: bound }.run(stopped));
-        self.sockets.borrow_mut().insert(address, stop);
+        let acceptor = Acceptor { worker, limits, tls, listener, address, open: open.clone(), _bound: bound };
+        tokio::task::spawn_local(acceptor.run(stopped));
+        self.sockets.borrow_mut().entry(address).or_default().push(Listening { stop, passed, open });
     }
 
     /// Sweeps until nobody is connected any more.
     async fn emptied(&self) {
         let connections = &self.worker.connections;
-        // Connections that were queued are still coming in.
-        sleep(super::accept::LAST_CALL).await;
         let mut ticks = interval(connections.clock.length());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = interval(Duration::from_millis(10));

@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use jiff::Timestamp;
 use rustls::{
-    crypto::aws_lc_rs::default_provider,
+    crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
 
@@ -38,6 +37,8 @@ pub struct Certificate {
     pub digest: String,
     pub chain_pem: Arc<[u8]>,
     pub key_pem: Arc<[u8]>,
+    /// Its Secret says something else by now, which cannot be used.
+    pub is_fallback: bool,
 }
 
 /// Keys never reach a log.
@@ -109,7 +110,7 @@ impl Referrer<'_> {
                     "put a PEM certificate chain in tls.crt and its unencrypted PEM key in tls.key".to_string();
                 if let Some(last) = last {
                     remedy.push_str(" (the certificate that worked last goes on being served)");
-                    resolved.certificates.push(last.clone());
+                    resolved.certificates.push(Certificate { is_fallback: true, ..last.clone() });
                 }
                 let message = format!("{} cannot be used: {fact}", secret.key);
                 let problem = Problem::new(LISTENER_INVALID_CERTIFICATE_REF, field, message, remedy);
@@ -195,10 +196,11 @@ fn read(object: &Object, key: &str, last: Option<&Certificate>) -> Result<Certif
     let (chain_pem, key_pem) = (entry("tls.crt")?, entry("tls.key")?);
     let digest = digest(&chain_pem, &key_pem);
     if let Some(last) = last.filter(|last| last.digest == digest) {
-        return Ok(last.clone());
+        return Ok(Certificate { is_fallback: false, ..last.clone() });
     }
     check(&chain_pem, &key_pem)?;
-    Ok(Certificate { key: key.into(), digest, chain_pem: chain_pem.into(), key_pem: key_pem.into() })
+    let (chain_pem, key_pem) = (chain_pem.into(), key_pem.into());
+    Ok(Certificate { key: key.into(), digest, chain_pem, key_pem, is_fallback: false })
 }
 
 fn digest(chain: &[u8], key: &[u8]) -> String {
@@ -222,12 +224,14 @@ fn check(chain_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
         return Err("the key in tls.key is encrypted".into());
     }
     let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| "tls.key holds no PEM private key")?;
-    match CertifiedKey::from_der(chain, key, &default_provider()) {
-        Ok(_) => Ok(()),
-        Err(rustls::Error::InconsistentKeys(_)) => {
+    let key = any_supported_type(&key).map_err(|error| format!("the key in tls.key: {error}"))?;
+    let (_, leaf) = x509_parser::parse_x509_certificate(&chain[0])
+        .map_err(|_| "the first certificate in tls.crt cannot be read")?;
+    match key.public_key() {
+        Some(public) if *public != *leaf.public_key().raw => {
             Err("the key in tls.key is not that of the certificate in tls.crt".into())
         }
-        Err(error) => Err(error.to_string()),
+        _ => Ok(()),
     }
 }
 
@@ -251,4 +255,20 @@ fn fits(name: &str, hostname: &str) -> bool {
             hostname.strip_suffix(suffix).is_some_and(|label| !label.is_empty() && !label.contains('.'))
         })
         || hostname.strip_prefix('*').is_some_and(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate of version 1 and its key, as `openssl x509 -req` makes them.
+    const VERSION_1: &[u8] = include_bytes!("../../tests/support/version-1.pem");
+
+    #[test]
+    fn old_certificates_belong_to_their_keys() {
+        assert_eq!(check(VERSION_1, VERSION_1), Ok(()));
+        let cut = VERSION_1[..VERSION_1.len() / 4].to_vec();
+        assert!(check(&cut, VERSION_1).is_err());
+        assert!(check(VERSION_1, b"").unwrap_err().contains("no PEM private key"));
+    }
 }

@@ -51,7 +51,15 @@ fn among(gateways: &mut [Gateway], g: usize, ports: &mut BTreeMap<u16, Vec<(usiz
             clash(
                 own,
                 listener,
-                &format!("listener {} of Gateway {}, which is older,", listener.spec.name, gateway.name()),
+                &format!(
+                    "listener {} of Gateway {}, {},",
+                    listener.spec.name,
+                    gateway.name(),
+                    match gateway.age == gateways[g].age {
+                        true => "whose name comes first",
+                        false => "which is older",
+                    }
+                ),
             )
         });
         match conflict.into_iter().next() {

@@ -4,6 +4,7 @@
 //! [`merge`] decides, purely; [`Store`] keeps, one file for each object, written aside, fsynced and renamed.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, Write},
@@ -48,7 +49,7 @@ pub struct Merged {
 /// The next set of accepted objects, from the last one and the files as they are now.
 ///
 /// A rejected document leaves its last accepted version in force, wherever it stands; a file that cannot be read or
-/// parsed leaves all that was accepted from it; a document that is gone is deleted. Of two documents for one object the
+/// parsed, or has a document that may be anything, leaves all that was accepted from it; a document that is gone is deleted. Of two documents for one object the
 /// one already accepted stays, else the first by file name; the others are findings. `now` is RFC 3339; `new_uid` gives
 /// a fresh uid.
 ///
@@ -73,10 +74,7 @@ pub fn merge(
     let mut accepted = Vec::with_capacity(candidates.len());
     for (key, documents) in &candidates {
         let before = previous.get(*key);
-        let chosen = documents
-            .iter()
-            .position(|document| before.is_some_and(|before| before.origin.file == document.origin.file))
-            .unwrap_or(0);
+        let chosen = before.map_or(0, |before| in_force(documents, before));
         merged.findings.extend(duplicates(documents, chosen));
         accepted.push(((*key).clone(), accept(documents[chosen], before, now, &mut new_uid)));
     }
@@ -86,7 +84,7 @@ pub fn merge(
         let kept = match files.get(&*object.origin.file) {
             _ if rejected.contains(key) => true,
             Some(Source::Unreadable) => true,
-            Some(Source::Parsed(file)) => file.whole_file_rejected,
+            Some(Source::Parsed(file)) => file.whole_file_rejected || file.has_unidentified,
             None => false,
         };
         if kept {
@@ -96,6 +94,16 @@ pub fn merge(
     }
     merged.stale.extend(rejected.into_iter().filter(|key| merged.objects.contains_key(*key)).cloned());
     merged
+}
+
+/// Which of several documents for one object was accepted before: one of the same file, of them one that says the same.
+fn in_force(documents: &[&Object], before: &Object) -> usize {
+    let likeness = |document: &Object| {
+        (document.origin.file == before.origin.file, documents.len() > 1 && document.value == before.value)
+    };
+    let first_of_the_best =
+        documents.iter().enumerate().max_by_key(|(index, document)| (likeness(document), Reverse(*index)));
+    first_of_the_best.map_or(0, |(index, _)| index)
 }
 
 fn duplicates<'a>(documents: &'a [&Object], chosen: usize) -> impl Iterator<Item = Finding> + 'a {
@@ -193,32 +201,54 @@ pub struct Store {
     directory: PathBuf,
     /// What the disk holds.
     kept: Objects,
+    /// Files that are no records, and why; until a record takes their place.
+    unusable: BTreeMap<PathBuf, String>,
 }
 
 impl Store {
-    /// Opens or makes the store and reads it. Files that cannot be read as a record are findings, and are left alone.
+    /// Opens or makes the store and reads it. Files that cannot be read as a record are left alone: see
+    /// [`Store::findings`].
     ///
     /// # Errors
-    /// The directory can be neither read nor made.
-    pub fn open(directory: &Path) -> io::Result<(Store, Vec<Finding>)> {
+    /// The directory can be neither read nor made; `Unsupported` when a record is of a later version, which is never
+    /// overwritten.
+    pub fn open(directory: &Path) -> io::Result<Store> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let mut store = Store { directory: directory.to_path_buf(), kept: Objects::new() };
-        let mut findings = Vec::new();
-        for path in files_below(directory)? {
-            let name = path.to_string_lossy();
-            if name.ends_with(".tmp") {
+        let directory = directory.to_path_buf();
+        let mut store = Store { directory, kept: Objects::new(), unusable: BTreeMap::new() };
+        for path in files_below(&store.directory)? {
+            if path.to_string_lossy().ends_with(".tmp") {
                 // A write that was cut off: its object's last version stands beside it.
                 let _ = fs::remove_file(&path);
                 continue;
             }
-            match read_record(&path) {
-                Ok(object) => {
+            match read_record(&path)? {
+                Ok(object) if store.path(&object.key) == path => {
                     store.kept.insert(object.key.clone(), Arc::new(object));
                 }
-                Err(error) => findings.push(state_finding(format!("{name} cannot be used: {error}"), "remove it")),
+                Ok(object) => {
+                    store.unusable.insert(path, format!("it is of {}, whose file has another name", object.key));
+                }
+                Err(problem) => {
+                    store.unusable.insert(path, problem);
+                }
             }
         }
-        Ok((store, findings))
+        Ok(store)
+    }
+
+    /// One for each file that is still there and cannot be used.
+    pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
+        self.unusable.iter().filter(|(path, _)| path.exists()).map(|(path, problem)| {
+            state_finding(
+                format!("{} cannot be used, and what was accepted there last is lost: {problem}", path.display()),
+                "remove it",
+            )
+        })
+    }
+
+    fn path(&self, key: &ObjectKey) -> PathBuf {
+        self.directory.join(object_path(key, ".json"))
     }
 
     /// What the disk holds.
@@ -242,7 +272,7 @@ impl Store {
         }
         let mut touched = BTreeSet::new();
         for object in &changed {
-            let path = self.directory.join(object_path(&object.key, ".json"));
+            let path = self.path(&object.key);
             touched.extend(path.parent().map(Path::to_path_buf));
             write_aside(&path, object)?;
         }
@@ -251,16 +281,17 @@ impl Store {
             rustix::fs::syncfs(File::open(&self.directory)?.as_fd())?;
         } else {
             for object in &changed {
-                File::open(aside(&self.directory.join(object_path(&object.key, ".json"))))?.sync_all()?;
+                File::open(aside(&self.path(&object.key)))?.sync_all()?;
             }
         }
         for object in changed {
-            let path = self.directory.join(object_path(&object.key, ".json"));
+            let path = self.path(&object.key);
             fs::rename(aside(&path), &path)?;
+            self.unusable.remove(&path);
             self.kept.insert(object.key.clone(), object.clone());
         }
         for key in gone {
-            let path = self.directory.join(object_path(&key, ".json"));
+            let path = self.path(&key);
             touched.extend(path.parent().map(Path::to_path_buf));
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -302,12 +333,30 @@ fn write_aside(path: &Path, object: &Object) -> io::Result<()> {
     file.write_all(&bytes)
 }
 
-fn read_record(path: &Path) -> io::Result<Object> {
-    let record: OwnedRecord = serde_json::from_slice(&fs::read(path)?)?;
-    match record.version {
-        VERSION => Ok(record.object),
-        version => Err(io::Error::other(format!("it is of version {version}, which is newer than {VERSION}"))),
+/// What a file says, or why it is no record.
+fn read_record(path: &Path) -> io::Result<Result<Object, String>> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
     }
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let record = serde_json::from_slice::<OwnedRecord>(&bytes);
+    let version = match &record {
+        Ok(record) => record.version,
+        Err(_) => serde_json::from_slice::<Versioned>(&bytes).map_or(VERSION, |record| record.version),
+    };
+    if version > VERSION {
+        let message = format!(
+            "{} is of version {version}, and this gapi reads version {VERSION}: it was written by a later gapi, and stays \
+             as it is; run that one again, or give this one a --state-dir of its own",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+    }
+    Ok(record.map(|record| record.object).map_err(|error| error.to_string()))
 }
 
 fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -399,6 +448,16 @@ mod tests {
     }
 
     #[test]
+    fn the_accepted_document_stays_wherever_the_second_stands() {
+        let first = run(&Objects::new(), vec![("a", parsed(vec![object("a", "r", 1)]))]);
+        let before = |file| vec![(file, parsed(vec![object(file, "r", 2), object(file, "r", 1)]))];
+        assert_eq!(generation(&run(&first.objects, before("a")), "r"), 1);
+        assert_eq!(generation(&run(&first.objects, before("b")), "r"), 1);
+        let edited = run(&first.objects, vec![("a", parsed(vec![object("a", "r", 3), object("a", "r", 2)]))]);
+        assert_eq!(edited.objects[&ObjectKey::new("HTTPRoute", "default", "r")].value["spec"]["n"], 3);
+    }
+
+    #[test]
     fn rejection_keeps_and_absence_deletes() {
         let first = run(&Objects::new(), vec![("a", parsed(vec![object("a", "r", 1), object("a", "s", 1)]))]);
         let rejected =
@@ -406,6 +465,8 @@ mod tests {
         let second = run(&first.objects, vec![("a", Source::Parsed(Arc::new(rejected)))]);
         assert_eq!(second.objects.len(), 1);
         assert_eq!(second.stale.len(), 1);
+        let nameless = ParsedFile { has_unidentified: true, ..ParsedFile::default() };
+        assert_eq!(run(&first.objects, vec![("a", Source::Parsed(Arc::new(nameless)))]).objects.len(), 2);
         let unreadable = run(&first.objects, vec![("a", Source::Unreadable)]);
         assert_eq!(unreadable.objects.len(), 2);
         let moved = run(&first.objects, vec![("a", Source::Unreadable), ("b", parsed(vec![object("b", "r", 1)]))]);
@@ -417,17 +478,41 @@ mod tests {
     fn the_store_reads_back_what_it_kept_and_survives_a_cut_write() {
         let directory = tempfile::tempdir().unwrap();
         let objects = run(&Objects::new(), vec![("a", parsed(vec![object("a", "r", 1)]))]).objects;
-        let (mut store, _) = Store::open(directory.path()).unwrap();
+        let mut store = Store::open(directory.path()).unwrap();
         store.keep(&objects).unwrap();
         let path = directory.path().join("default/httproutes/r.json");
         fs::write(aside(&path), b"{\"version\":1,\"obj").unwrap();
-        let (store, findings) = Store::open(directory.path()).unwrap();
-        assert!(findings.is_empty());
-        assert_eq!(store.objects(), &objects);
+        let store = Store::open(directory.path()).unwrap();
+        assert_eq!((store.objects(), store.findings().count()), (&objects, 0));
         assert!(!aside(&path).exists());
+    }
+
+    #[test]
+    fn what_is_no_record_is_told_until_one_takes_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let objects = run(&Objects::new(), vec![("a", parsed(vec![object("a", "r", 1)]))]).objects;
+        Store::open(directory.path()).unwrap().keep(&objects).unwrap();
+        let path = directory.path().join("default/httproutes/r.json");
+        let elsewhere = path.with_file_name("s.json");
+        fs::rename(&path, &elsewhere).unwrap();
         fs::write(&path, b"garbage").unwrap();
-        let (store, findings) = Store::open(directory.path()).unwrap();
-        assert_eq!((store.objects().len(), findings.len()), (0, 1));
+        let mut store = Store::open(directory.path()).unwrap();
+        assert_eq!((store.objects().len(), store.findings().count()), (0, 2));
+        store.keep(&objects).unwrap();
+        assert_eq!(store.findings().count(), 1);
+        fs::remove_file(elsewhere).unwrap();
+        assert_eq!(store.findings().count(), 0);
+        assert_eq!(Store::open(directory.path()).unwrap().objects(), &objects);
+    }
+
+    #[test]
+    fn records_of_a_later_version_are_never_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("default/httproutes/r.json");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, br#"{"version":2,"thing":{}}"#).unwrap();
+        let error = Store::open(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("r.json is of version 2"), "{error}");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 pub mod admit;
 pub mod parse;
+pub mod readable;
+pub mod role;
 pub mod served;
 pub mod span;
 
@@ -108,6 +110,7 @@ pub type Positions = Arc<BTreeMap<String, (u32, u32)>>;
 
 /// A document that gapi does not serve, and why that is no error.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Ignored {
     pub origin: Origin,
     pub api_version: String,

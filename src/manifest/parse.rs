@@ -1,12 +1,12 @@
 //! *parse*: the bytes of one file become admitted objects and findings. Pure: the same bytes give the same result.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::{
     Ignored, Object, Positions, Reading,
     admit::{self, Fault},
     served::{Served, served},
-    span::{self, Bounds, Content, Document, Node, Place, Refusal},
+    span::{self, Bounds, Content, Document, Entry, Node, Place, Refusal},
 };
 use crate::{
     api::{KINDS, Kind, ObjectKey, ObjectMeta},
@@ -32,6 +32,8 @@ pub struct ParsedFile {
     pub whole_file_rejected: bool,
     /// Documents that were not admitted but say what object they are: its last accepted version stays.
     pub rejected_keys: Vec<ObjectKey>,
+    /// A document that was not admitted does not say what object it is: it may be any that the file had.
+    pub has_unidentified: bool,
     /// The file is no document at all: it is empty, or holds comments and empty documents only.
     pub only_comments: bool,
 }
@@ -81,11 +83,11 @@ impl Parser {
         let text = |field: &str| node.get(field).and_then(Node::as_str).filter(|text| !text.is_empty());
         match (text("apiVersion"), text("kind")) {
             (Some(version), Some(kind)) => match served(version, kind) {
-                Served::List => self.list(node, broken),
+                Served::List => self.list(node, version, kind, broken),
                 Served::Kind(kind) => self.object(node, kind, version, broken),
                 Served::Ignored(reason) if !broken => self.ignore(node, version, kind, reason),
                 Served::NotYet if !broken => self.not_yet(node, version, kind),
-                Served::Wrong { message, remedy } => self.not_served(node, kind, &message, &remedy),
+                Served::Wrong { field, message, remedy } => self.not_served(node, kind, field, &message, &remedy),
                 Served::Ignored(_) | Served::NotYet => self.reject(),
             },
             _ if self.is_kustomization() => self.ignore(node, "", "Kustomization", "kustomization without a name"),
@@ -93,12 +95,20 @@ impl Parser {
         }
     }
 
-    fn list(&mut self, node: &Node, broken: bool) {
+    fn list(&mut self, node: &Node, version: &str, kind: &str, broken: bool) {
         match node.get("items").map(|items| &items.content) {
-            Some(Content::List(items)) => items.iter().for_each(|item| self.node(item, broken)),
-            None | Some(Content::Null) => self.parsed.documents += 1,
+            Some(Content::List(items)) => {
+                items.iter().for_each(|item| self.node(&list_item(item, version, kind), broken));
+            }
+            Some(Content::Null) => self.parsed.documents += 1,
+            None => {
+                self.reject();
+                let message = "a list needs items, which are not there";
+                self.error(node.place, None, "items", "MissingField", message, "add them; items: [] is the empty list");
+            }
             Some(_) => {
                 self.reject();
+                self.parsed.has_unidentified = true;
                 self.error(place_of(node, "items"), None, "items", "WrongType", "must be a list of documents", "");
             }
         }
@@ -110,6 +120,9 @@ impl Parser {
         let (value, faults) = admit::judge(kind, node);
         if broken || !faults.is_empty() {
             self.reject();
+            let is_identity =
+                |fault: &Fault| matches!(&*fault.field, "metadata" | "metadata.name" | "metadata.namespace");
+            self.parsed.has_unidentified |= key.is_none() || faults.iter().any(is_identity);
             for fault in faults {
                 self.fault(fault, key.clone());
             }
@@ -157,18 +170,20 @@ impl Parser {
     }
 
     /// Another version of a kind of ours, or no kind of a group of ours.
-    fn not_served(&mut self, node: &Node, kind: &str, message: &str, remedy: &str) {
+    fn not_served(&mut self, node: &Node, kind: &str, field: &str, message: &str, remedy: &str) {
         self.reject();
         let names = KINDS.iter().find(|names| names.name == kind);
         let key = key(node, kind, names.is_none_or(|names| names.namespaced));
         if names.is_some() {
             self.parsed.rejected_keys.extend(key.clone());
         }
-        self.error(place_of(node, "apiVersion"), key, "apiVersion", "NotServed", message, remedy);
+        self.parsed.has_unidentified |= names.is_none() || key.is_none();
+        self.error(place_of(node, field), key, field, "NotServed", message, remedy);
     }
 
     fn unidentified(&mut self, node: &Node) {
         self.reject();
+        self.parsed.has_unidentified = true;
         if !matches!(node.content, Content::Map(_)) {
             let message = format!("a document is a map, not {}", node.type_name());
             return self.error(node.place, None, "", "WrongType", &message, "");
@@ -244,12 +259,31 @@ impl Parser {
     }
 }
 
+/// An item of a typed list (`HTTPRouteList`) may leave its kind to the list, as the API server does.
+fn list_item<'a>(item: &'a Node, version: &str, list: &str) -> Cow<'a, Node> {
+    let kind = list.strip_suffix("List").filter(|kind| !kind.is_empty() && item.get("kind").is_none());
+    let (Some(kind), Content::Map(fields)) = (kind, &item.content) else { return Cow::Borrowed(item) };
+    let mut fields = fields.clone();
+    fields.entries.retain(|entry| entry.key != "apiVersion");
+    let implied = [("apiVersion", version), ("kind", kind)].map(|(key, text)| Entry {
+        key: key.to_owned(),
+        key_place: item.place,
+        node: Node { content: Content::String(text.to_owned()), place: item.place },
+    });
+    fields.entries.splice(..0, implied);
+    Cow::Owned(Node { content: Content::Map(fields), place: item.place })
+}
+
 /// The object that a document means, where it says so.
 fn key(node: &Node, kind: &str, namespaced: bool) -> Option<ObjectKey> {
     let metadata = node.get("metadata")?;
-    let text = |field: &str| metadata.get(field).and_then(Node::as_str).filter(|text| !text.is_empty());
-    let namespace = if namespaced { text("namespace").unwrap_or("default") } else { "" };
-    Some(ObjectKey::new(kind, namespace, text("name")?))
+    let name = metadata.get("name").and_then(Node::as_str).filter(|text| !text.is_empty())?;
+    let namespace = match metadata.get("namespace").filter(|namespace| namespaced && !namespace.is_null()) {
+        Some(namespace) => namespace.as_str()?,
+        None => "",
+    };
+    let namespace = if namespaced && namespace.is_empty() { "default" } else { namespace };
+    Some(ObjectKey::new(kind, namespace, name))
 }
 
 fn place_of(node: &Node, field: &str) -> Place {

@@ -1,12 +1,13 @@
 //! *watch*, first half: which files of the watched directory count, and their bytes.
 //!
 //! `*.yaml`, `*.yml` and `*.json`, recursively, symlinks followed; hidden names and editors' leftovers do not count. A
-//! file counts once, by device and inode, so that link loops end. What cannot be read is a finding, and the file stays
+//! file counts once, by device and inode, so that link loops end; but again in another place where others have put it,
+//! since their rights are others ([`super::role`]). What cannot be read is a finding, and the file stays
 //! in the tree as unreadable: what was accepted from it stays too.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fs::{self, File, Metadata},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    fs::{self, File, FileType, Metadata},
     io::{self, Read},
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
@@ -14,6 +15,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::role::{
+    Custody,
+    custody::Way,
+    way::{Follow, inode, trusted},
+};
 use crate::finding::{Finding, Origin, Severity};
 
 /// Directories below directories: more than this is a mistake, not a layout.
@@ -31,6 +37,9 @@ pub struct Tree {
     /// Every directory that a change could come from, with device and inode: those visited, and the parents of what
     /// links point to.
     pub directories: Directories,
+    /// Directories that could not be listed, and entries of which nothing could be learnt: what was accepted from them, or
+    /// from below them, stays.
+    pub unseen: BTreeSet<String>,
     /// What could not be read, and what does not count although it looks as if it should.
     pub findings: Vec<Finding>,
     /// Device of the root: a change means that a mount came or went.
@@ -44,10 +53,9 @@ pub type Directories = BTreeMap<PathBuf, (u64, u64)>;
 #[derive(Clone, Debug)]
 pub struct TreeFile {
     pub content: Content,
-    /// Owner, group and mode, for the rules on who may declare what.
-    pub owner: u32,
-    pub group: u32,
     pub mode: u32,
+    /// Who can have decided what it says and that it is here, for the rules on who may declare what.
+    pub custody: Custody,
     stamp: Option<Stamp>,
 }
 
@@ -119,15 +127,15 @@ impl Tree {
         }
         fs::read_dir(root)?;
         let mut scan = Scan::new(root, previous, busy, max_file_size);
-        scan.directory(root, &metadata, 0);
+        scan.walk(root, &metadata);
         for _ in 0..MAX_LOOKS {
-            if !scan.lacks_something() {
+            if !scan.lacks_something() && !scan.swapped {
                 break;
             }
             let agrees = !scan.is_torn();
             let mut next = Scan::new(root, previous, busy, max_file_size);
-            next.directory(root, &fs::metadata(root)?, 0);
-            let same = agrees && !next.is_torn() && scan.tree.files.keys().eq(next.tree.files.keys());
+            next.walk(root, &fs::metadata(root)?);
+            let same = agrees && !next.swapped && !next.is_torn() && scan.tree.files.keys().eq(next.tree.files.keys());
             scan = next;
             if same {
                 break;
@@ -143,11 +151,11 @@ impl Tree {
             (one, other) => one == other,
         };
         self.files.len() == other.files.len()
-            && self
-                .files
-                .iter()
-                .zip(&other.files)
-                .all(|(one, other)| one.0 == other.0 && same(&one.1.content, &other.1.content))
+            && self.files.iter().zip(&other.files).all(|(one, other)| {
+                one.0 == other.0
+                    && same(&one.1.content, &other.1.content)
+                    && (one.1.mode, &one.1.custody) == (other.1.mode, &other.1.custody)
+            })
             && self.findings == other.findings
     }
 
@@ -157,10 +165,15 @@ impl Tree {
         let mut scan = Scan::new(Path::new(""), None, &busy, max_file_size);
         for path in paths {
             match fs::metadata(path) {
-                Ok(metadata) if metadata.is_dir() => scan.directory(path, &metadata, 0),
-                Ok(metadata) if metadata.is_file() => scan.file(path, &metadata),
+                Ok(metadata) if metadata.is_dir() => {
+                    scan.walk(path, &metadata);
+                }
+                Ok(metadata) if metadata.is_file() => scan.file(path, &metadata, &Way::start(trusted())),
                 Ok(_) => scan.finding(path, Severity::Error, "NotAFile", "is neither a file nor a directory", ""),
-                Err(error) => scan.finding(path, Severity::Error, "Unreadable", &error.to_string(), ""),
+                Err(error) => {
+                    let fact = format!("cannot be read: {error}");
+                    scan.finding(path, Severity::Error, "Unreadable", &fact, "give the path of a file or directory");
+                }
             }
         }
         scan.tree
@@ -172,8 +185,13 @@ struct Scan<'a> {
     previous: Option<&'a Tree>,
     busy: &'a HashSet<PathBuf>,
     max_file_size: u64,
-    /// What was visited, by device and inode, and under which path.
-    seen: HashMap<(u64, u64), PathBuf>,
+    /// What was visited, by device and inode: under which path, and who had a hand in that.
+    seen: HashMap<(u64, u64), Vec<(PathBuf, Custody)>>,
+    /// Links, which are followed when all else is known: what stands in its own place counts there.
+    links: VecDeque<(PathBuf, FileType, usize, Way)>,
+    follow: Follow,
+    /// A file was another one when it was opened than a moment before.
+    swapped: bool,
     /// The directories visited, as they were before they were listed.
     listed: Vec<(PathBuf, Stamp)>,
     tree: Tree,
@@ -181,8 +199,34 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn new(root: &'a Path, previous: Option<&'a Tree>, busy: &'a HashSet<PathBuf>, max_file_size: u64) -> Scan<'a> {
-        let tree = Tree::default();
-        Scan { root, previous, busy, max_file_size, seen: HashMap::new(), listed: Vec::new(), tree }
+        Scan {
+            root,
+            previous,
+            busy,
+            max_file_size,
+            seen: HashMap::new(),
+            links: VecDeque::new(),
+            follow: Follow::new(root, Way::start(trusted())),
+            swapped: false,
+            listed: Vec::new(),
+            tree: Tree::default(),
+        }
+    }
+
+    fn start(directory: &Path, metadata: &Metadata) -> Way {
+        Way::start(trusted()).enter(inode(metadata, directory), "")
+    }
+
+    /// All below a directory, links last.
+    fn walk(&mut self, directory: &Path, metadata: &Metadata) {
+        let start = Scan::start(directory, metadata);
+        self.follow = Follow::new(directory, start.clone());
+        self.directory(directory, metadata, 0, &start);
+        while let Some((path, kind, depth, way)) = self.links.pop_front() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.entry(&path, &name, kind, depth, &way);
+        }
+        self.tree.findings.sort_by(|a, b| a.origin.cmp(&b.origin));
     }
 
     /// Is a file gone that was there before?
@@ -197,33 +241,38 @@ impl<'a> Scan<'a> {
         !self.listed.iter().all(same)
     }
 
-    fn directory(&mut self, path: &Path, metadata: &Metadata, depth: usize) {
+    fn directory(&mut self, path: &Path, metadata: &Metadata, depth: usize, way: &Way) {
         if depth > MAX_DEPTH {
             let fact = format!("is more than {MAX_DEPTH} directories deep and is not read");
             return self.finding(path, Severity::Error, "TooDeep", &fact, "put it higher up");
         }
-        if self.is_seen(path, metadata) {
+        if self.is_seen(path, metadata, way.placed()) {
             return;
         }
         self.tree.directories.insert(path.to_path_buf(), (metadata.dev(), metadata.ino()));
         self.listed.push((path.to_path_buf(), Stamp::of(metadata)));
-        let entries = match fs::read_dir(path) {
+        let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let mut entries = match entries {
             Ok(entries) => entries,
-            Err(error) => return self.unreadable_directory(path, &error),
+            Err(error) => return self.unseen(path, &format!("cannot be listed: {error}")),
         };
-        let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
         entries.sort_by_key(|entry| entry.file_name());
         for entry in entries {
-            let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-            self.entry(&entry.path(), &entry.file_name().to_string_lossy(), link, depth);
+            match entry.file_type() {
+                Ok(kind) if kind.is_symlink() => self.links.push_back((entry.path(), kind, depth, way.clone())),
+                Ok(kind) => self.entry(&entry.path(), &entry.file_name().to_string_lossy(), kind, depth, way),
+                Err(error) => self.nothing_there(&entry.path(), &error),
+            }
         }
     }
 
-    fn entry(&mut self, path: &Path, name: &str, link: bool, depth: usize) {
+    fn entry(&mut self, path: &Path, name: &str, kind: FileType, depth: usize, way: &Way) {
         if name.starts_with('.') {
             return;
         }
-        if link && let Ok(target) = fs::read_link(path) {
+        if kind.is_symlink()
+            && let Ok(target) = fs::read_link(path)
+        {
             let target = path.parent().unwrap_or(Path::new("")).join(target);
             if let Some(parent) = target.parent()
                 && let Ok(metadata) = fs::metadata(parent)
@@ -233,26 +282,27 @@ impl<'a> Scan<'a> {
         }
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
-            Err(_) if !is_manifest(name) => return,
-            // Gone since the directory was listed: a deletion, which is no news.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => return,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return self.finding(
-                    path,
-                    Severity::Warning,
-                    "DanglingLink",
-                    "is a link to nothing",
-                    "remove or mend it",
-                );
+            // What leads nowhere may have been a manifest or a directory, which rarely has an ending.
+            Err(error) if is_manifest(name) || kind.is_dir() || Path::new(name).extension().is_none() => {
+                return self.nothing_there(path, &error);
             }
-            Err(error) => {
-                let what = format!("cannot be followed: {error}");
-                return self.finding(path, Severity::Warning, "BrokenLink", &what, "remove or mend it");
-            }
+            Err(_) => return,
         };
+        let link = kind.is_symlink();
         let kind = metadata.file_type();
+        let way = match (link, kind.is_dir()) {
+            (true, _) => match self.follow.through(way, path) {
+                Ok(way) => way,
+                Err(error) => {
+                    let what = format!("cannot be followed: {error}");
+                    return self.finding(path, Severity::Warning, "BrokenLink", &what, "remove or mend it");
+                }
+            },
+            (false, true) => way.enter(inode(&metadata, path), &self.name(path)),
+            (false, false) => way.clone(),
+        };
         if kind.is_dir() {
-            self.directory(path, &metadata, depth + 1);
+            self.directory(path, &metadata, depth + 1, &way);
         } else if is_manifest(name) {
             let special = [
                 (kind.is_fifo(), "a FIFO"),
@@ -264,23 +314,29 @@ impl<'a> Scan<'a> {
                     let fact = format!("is {what}, not a file, and is not read");
                     self.finding(path, Severity::Warning, "NotAFile", &fact, "");
                 }
-                None => self.file(path, &metadata),
+                None => self.file(path, &metadata, &way),
             }
         }
     }
 
-    /// Was this file or directory visited under another path? The number of a file that was replaced since is free for
-    /// the next one, which is not the same file.
-    fn is_seen(&mut self, path: &Path, metadata: &Metadata) -> bool {
+    /// Was this file or directory visited under another path, by nobody else's doing? The number of a file that was
+    /// replaced since is free for the next one, which is not the same file.
+    fn is_seen(&mut self, path: &Path, metadata: &Metadata, custody: Custody) -> bool {
         let identity = (metadata.dev(), metadata.ino());
-        let earlier = self.seen.insert(identity, path.to_path_buf());
-        earlier.is_some_and(|earlier| {
+        let visits = self.seen.entry(identity).or_default();
+        visits.retain(|(earlier, _)| {
             fs::metadata(earlier).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == identity)
-        })
+        });
+        let seen = visits.iter().any(|(_, earlier)| earlier.is_within(&custody));
+        if !seen {
+            visits.push((path.to_path_buf(), custody));
+        }
+        seen
     }
 
-    fn file(&mut self, path: &Path, metadata: &Metadata) {
-        if self.is_seen(path, metadata) {
+    fn file(&mut self, path: &Path, metadata: &Metadata, way: &Way) {
+        let mut custody = way.file(&inode(metadata, path));
+        if self.is_seen(path, metadata, custody.clone()) {
             return;
         }
         let name = self.name(path);
@@ -289,21 +345,17 @@ impl<'a> Scan<'a> {
         if let Some(before) = before
             && (self.busy.contains(path) || before.stamp.as_ref() == Some(&stamp))
         {
-            let file =
-                TreeFile { owner: metadata.uid(), group: metadata.gid(), mode: metadata.mode(), ..before.clone() };
-            self.tree.files.insert(name, file);
+            if before.stamp.as_ref() != Some(&stamp) {
+                // The bytes of then may be another's.
+                custody.add(&before.custody);
+            }
+            self.tree.files.insert(name, TreeFile { mode: metadata.mode(), custody, ..before.clone() });
             return;
         }
         let now = SystemTime::now();
         let content = self.read(path, metadata);
         let settled = content != Content::Unreadable && stamp.is_settled(now);
-        let file = TreeFile {
-            content,
-            owner: metadata.uid(),
-            group: metadata.gid(),
-            mode: metadata.mode(),
-            stamp: settled.then_some(stamp),
-        };
+        let file = TreeFile { content, mode: metadata.mode(), custody, stamp: settled.then_some(stamp) };
         self.tree.files.insert(name, file);
     }
 
@@ -321,9 +373,13 @@ impl<'a> Scan<'a> {
             rustix::fs::Mode::empty(),
         );
         let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        let read = opened
-            .map_err(io::Error::from)
-            .and_then(|fd| File::from(fd).take(self.max_file_size + 1).read_to_end(&mut bytes));
+        let mut swapped = false;
+        let read = opened.map_err(io::Error::from).map(File::from).and_then(|file| {
+            // Its owner was asked for by its path.
+            let identity = |of: &Metadata| (of.dev(), of.ino(), of.uid(), of.gid(), of.mode());
+            swapped = identity(&file.metadata()?) != identity(metadata);
+            file.take(self.max_file_size + 1).read_to_end(&mut bytes)
+        });
         match read {
             Err(error) => {
                 let fact = format!("cannot be read: {error}");
@@ -335,21 +391,32 @@ impl<'a> Scan<'a> {
                 self.finding(path, Severity::Error, "FileTooLarge", &fact, "split it, or raise --max-file-size");
                 Content::Unreadable
             }
+            Ok(_) if swapped => {
+                self.swapped = true;
+                Content::Unreadable
+            }
             Ok(_) => Content::Bytes(bytes.into()),
         }
     }
 
-    /// What was known below a directory that cannot be listed any more stays, as unreadable.
-    fn unreadable_directory(&mut self, path: &Path, error: &io::Error) {
-        let fact = format!("cannot be listed: {error}");
-        self.finding(path, Severity::Error, "Unreadable", &fact, "what was accepted from it stays in force");
-        let below = format!("{}/", self.name(path));
-        for (name, file) in self.previous.iter().flat_map(|previous| &previous.files) {
-            if name.starts_with(&below) {
-                let file = TreeFile { content: Content::Unreadable, stamp: None, ..file.clone() };
-                self.tree.files.insert(name.clone(), file);
-            }
+    /// What to say of an entry of which no more is known than its name.
+    fn nothing_there(&mut self, path: &Path, error: &io::Error) {
+        let dangling = error.kind() == io::ErrorKind::NotFound;
+        if dangling && fs::symlink_metadata(path).is_err() {
+            // Gone since the directory was listed: a deletion, which is no news.
+        } else if dangling {
+            self.finding(path, Severity::Warning, "DanglingLink", "is a link to nothing", "remove or mend it");
+        } else if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+            let fact = format!("cannot be followed: {error}");
+            self.finding(path, Severity::Warning, "BrokenLink", &fact, "remove or mend it");
+        } else {
+            self.unseen(path, &format!("cannot be looked at: {error}"));
         }
+    }
+
+    fn unseen(&mut self, path: &Path, fact: &str) {
+        self.finding(path, Severity::Error, "Unreadable", fact, "what was accepted from it stays in force");
+        self.tree.unseen.insert(self.name(path));
     }
 
     fn name(&self, path: &Path) -> String {
@@ -403,11 +470,14 @@ mod tests {
         symlink("..", root.path().join("b/loop")).unwrap();
         symlink("one.yaml", root.path().join("b/same.yaml")).unwrap();
         symlink("nothing", root.path().join("gone.yaml")).unwrap();
+        symlink("nothing", root.path().join("gone")).unwrap();
+        symlink("nothing", root.path().join("gone.txt")).unwrap();
+        symlink("self.yaml", root.path().join("self.yaml")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, root.path().join("pipe.yaml"), rustix::fs::Mode::RWXU).unwrap();
         let tree = scan(root.path(), None);
         assert_eq!(tree.files.keys().collect::<Vec<_>>(), ["b/one.yaml"]);
         let reasons: Vec<_> = tree.findings.iter().map(|finding| finding.reason.as_str()).collect();
-        assert_eq!(reasons, ["DanglingLink", "NotAFile"]);
+        assert_eq!(reasons, ["DanglingLink", "DanglingLink", "NotAFile", "BrokenLink"]);
     }
 
     #[test]

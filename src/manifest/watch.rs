@@ -162,6 +162,10 @@ impl Watch {
             _ => {
                 for path in &event.paths {
                     self.writing.remove(path);
+                    // The watcher lets go of what is moved or removed, even when it comes back under its name.
+                    if is_departure(event.kind) {
+                        self.watched.retain(|watched, _| !watched.starts_with(path));
+                    }
                 }
                 if event.paths.is_empty() || event.paths.iter().any(|path| counts(&path)) {
                     self.pending.get_or_insert_with(Instant::now);
@@ -181,6 +185,10 @@ fn is_created_whole(path: &Path) -> bool {
 fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with('.') && !name.starts_with("..")
+}
+
+fn is_departure(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)))
 }
 
 /// Reading a file is an event too, and must not cause another read.
@@ -222,6 +230,27 @@ mod tests {
             timeout(Duration::from_secs(2), watch.changed()).await.expect("the rename is seen");
             fs::read(root.path().join("a.yaml")).unwrap();
             assert!(timeout(Duration::from_millis(100), watch.changed()).await.is_err());
+        });
+    }
+
+    #[test]
+    fn a_directory_that_comes_back_is_watched_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("root");
+        fs::create_dir(&root).unwrap();
+        runtime().block_on(async {
+            let (mut watch, _) = Watch::new();
+            let known = directories(&root);
+            watch.follow(&root, &known);
+            for name in ["gone", "root"] {
+                fs::rename(parent.path().join(if name == "gone" { "root" } else { "gone" }), parent.path().join(name))
+                    .unwrap();
+                timeout(Duration::from_secs(2), watch.changed()).await.expect("the move is seen");
+                watch.follow(&root, &known);
+            }
+            while timeout(Duration::from_millis(100), watch.changed()).await.is_ok() {}
+            fs::write(root.join("a.yaml"), "a: 1").unwrap();
+            timeout(Duration::from_secs(2), watch.changed()).await.expect("a change inside is seen");
         });
     }
 

@@ -49,13 +49,18 @@ enum Envelope<A> {
     Error(String),
 }
 
-/// Binds the admin socket of `runtime_dir`, mode 0660. What stands there from an earlier daemon is replaced; that no
-/// other daemon runs is ensured elsewhere.
+/// Binds the admin socket of `runtime_dir`, mode 0660. What stands there from an earlier daemon is replaced.
 ///
 /// # Errors
-/// Those of the file system; the path is longer than a Unix socket's may be.
+/// Those of the file system; the path is longer than a Unix socket's may be; a daemon listens there.
 pub fn bind(runtime_dir: &Path) -> io::Result<UnixListener> {
     let path = runtime_dir.join(SOCKET);
+    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another gapi listens there; stop it, or choose another --runtime-dir",
+        ));
+    }
     // Bound under another name first, so that the socket is never there with other permissions than its own.
     let unready = runtime_dir.join(".gapi.sock");
     match std::fs::remove_file(&unready) {

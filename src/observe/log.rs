@@ -41,7 +41,12 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
     if let Some(word) = level.split(',').find(|word| !word.contains('=') && !is_level(word)) {
         return Err(format!("{word:?} is no level; levels are error, warn, info, debug, trace and off"));
     }
-    EnvFilter::builder().parse(level).map_err(|error| error.to_string())
+    let filter = EnvFilter::builder().parse(level).map_err(|error| error.to_string())?;
+    // The watch of files writes each event that it reads: those of a log beside the watched directory would never end.
+    Ok(match level.contains("notify") {
+        true => filter,
+        false => filter.add_directive("notify=info".parse().expect("is a directive")),
+    })
 }
 
 /// systemd names the device and inode of the stream that it reads in `JOURNAL_STREAM`; a redirection changes them.

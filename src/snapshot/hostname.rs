@@ -37,8 +37,8 @@ impl<T> ByHostname<T> {
     /// every name.
     pub fn find<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a T> {
         let exact = self.exact.get(host);
-        let dots = host.match_indices('.').map(|(at, _)| at).filter(|&at| at > 0 && !self.wildcard.is_empty());
-        let wildcards = dots.filter_map(move |at| self.wildcard.get(&host[at..]));
+        let dots = (!self.wildcard.is_empty()).then(|| host.match_indices('.')).into_iter().flatten();
+        let wildcards = dots.filter(|&(at, _)| at > 0).filter_map(move |(at, _)| self.wildcard.get(&host[at..]));
         exact.into_iter().chain(wildcards).chain(self.any.as_ref()).map(|&index| &self.entries[index])
     }
 }

@@ -28,15 +28,38 @@ pub fn canonical(path: &str, keep_slashes: bool) -> Result<Cow<'_, str>, PathErr
     resolve(&unescape(path)?, keep_slashes).map(Cow::Owned)
 }
 
-/// A path as it may be sent: what has no place in one is escaped, and nothing else is touched.
+/// The path that a rewrite or redirect was given, as it is sent: all of it is path, so that what has no place in one
+/// (`?`, `#`, a space, a `%` that escapes nothing) is escaped; dot segments are resolved, none of them above the root.
+/// What is escaped stays so, and repeated slashes stay.
+pub fn written(path: &str) -> String {
+    let escaped = escaped(path);
+    let mut segments = Vec::new();
+    let mut directory = false;
+    for segment in escaped.strip_prefix('/').unwrap_or(&escaped).split('/') {
+        let dots = segment.replace("%2e", ".").replace("%2E", ".");
+        directory = matches!(&*dots, "." | "..");
+        match &*dots {
+            "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    if directory {
+        segments.push("");
+    }
+    format!("/{}", segments.join("/"))
+}
+
+/// A path with what has no place in one escaped, and nothing else touched.
 pub fn escaped(path: &str) -> String {
+    let bytes = path.as_bytes();
     let mut out = String::with_capacity(path.len());
-    for byte in path.bytes() {
+    for (at, &byte) in bytes.iter().enumerate() {
+        let is_escape = || bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
         match byte {
-            b'\\' | b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#' | 0..=b' ' | 0x7f.. => {
-                escape_into(&mut out, byte);
-            }
-            byte => out.push(byte as char),
+            b'%' if is_escape() => out.push('%'),
+            byte if byte == b'/' || is_segment_byte(byte) => out.push(byte as char),
+            byte => escape_into(&mut out, byte),
         }
     }
     out
@@ -163,9 +186,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_not_be_sent_is_escaped() {
-        for (path, want) in [("/a b", "/a%20b"), ("/\u{fc}", "/%C3%BC"), ("/%20?#", "/%20?%23"), ("/a;b=c", "/a;b=c")] {
-            assert_eq!(escaped(path), want);
+    fn what_was_written_is_sent_as_a_path() {
+        for (path, want) in [
+            ("/a b", "/a%20b"),
+            ("/\u{fc}", "/%C3%BC"),
+            ("/%20?x=1#y", "/%20%3Fx=1%23y"),
+            ("/a;b=c", "/a;b=c"),
+            ("/100%/%zz/%2f", "/100%25/%25zz/%2f"),
+            ("/a/../b/./c", "/b/c"),
+            ("/../../x/..", "/"),
+            ("/a/b/%2e%2E", "/a/"),
+            ("/a//b/", "/a//b/"),
+            ("a", "/a"),
+            ("", "/"),
+            ("/a\r\nX: y\0", "/a%0D%0AX:%20y%00"),
+        ] {
+            assert_eq!(written(path), want, "{path}");
+            assert_eq!(written(want), want, "{want} again");
         }
     }
 

@@ -48,7 +48,7 @@ pub(super) fn listener(gateway: &Gateway, listener: &Listener, published: &Publi
 
 fn failure(published: &Published, address: &SocketAddr) -> Option<String> {
     let error = published.sockets.get(address)?.as_ref().err()?;
-    Some(format!("{address} cannot be bound: {error}; it is tried again every few seconds"))
+    Some(format!("{error}; it is tried again every few seconds"))
 }
 
 /// `Accepted` of a Gateway: whether its configuration makes sense, wherever it can be bound.

@@ -63,11 +63,13 @@ impl StatusFiles {
     ) -> io::Result<()> {
         let mut first_error = Ok(());
         for (key, document) in documents {
+            let path = self.directory.join(path(key));
             let same = |written: &Arc<Value>| Arc::ptr_eq(written, document) || written == document;
-            if self.written.get(key).is_some_and(same) {
+            // Somebody may have removed it.
+            if self.written.get(key).is_some_and(same) && path.exists() {
                 continue;
             }
-            match replace(&self.directory.join(path(key)), to_yaml(document).as_bytes()) {
+            match replace(&path, to_yaml(document).as_bytes()) {
                 Ok(()) => {
                     self.written.insert(key.clone(), document.clone());
                 }
@@ -107,6 +109,10 @@ impl StatusFiles {
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let Some(parent) = path.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    // As an earlier run wrote it.
+    if fs::read(path).is_ok_and(|before| before == bytes) {
+        return Ok(());
+    }
     let aside = parent.join(".status.tmp");
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o640);
@@ -139,6 +145,9 @@ mod tests {
         files.write(&documents, |_| path.clone()).unwrap();
         assert!(fs::read_to_string(directory.path().join(&path)).unwrap().contains("kind: Gateway"));
         assert!(!directory.path().join("old").exists());
+        fs::remove_file(directory.path().join(&path)).unwrap();
+        files.write(&documents, |_| path.clone()).unwrap();
+        assert!(directory.path().join(&path).exists());
         files.write(&BTreeMap::new(), |_| path.clone()).unwrap();
         assert!(!directory.path().join("echo").exists());
     }

@@ -35,6 +35,18 @@ def slice_(address_type, endpoints, ports):
     }
 
 
+def rbac(kind, **fields):
+    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": copy.deepcopy(META), **fields}
+
+
+RULE = {"verbs": ["get", "*"], "apiGroups": ["", "apps"], "resources": ["pods", "*/status"], "resourceNames": ["a"]}
+URLS = {"verbs": ["get"], "nonResourceURLs": ["/healthz", "/a/*"]}
+SUBJECTS = [
+    {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "alice"}, {"kind": "Group", "name": "x:y"},
+    {"kind": "ServiceAccount", "name": "s", "namespace": "n"},
+]
+
+
 def secret(type_, **fields):
     return {"apiVersion": "v1", "kind": "Secret", "metadata": copy.deepcopy(META), "type": type_, **fields}
 
@@ -118,6 +130,15 @@ SEEDS = {
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": META, "immutable": False, "data": {"a": "text"},
         "binaryData": {"b": "aGVsbG8="},
     },
+    "role": rbac("Role", rules=[RULE]),
+    "role-urls": rbac("Role", rules=[URLS]),
+    "cluster-role": rbac("ClusterRole", rules=[RULE, URLS]),
+    "cluster-role-aggregated": rbac("ClusterRole", aggregationRule={"clusterRoleSelectors": [
+        {"matchLabels": {"app": "x"}, "matchExpressions": [
+            {"key": "k", "operator": "In", "values": ["text"]}, {"key": "k", "operator": "Exists"}]}]}),
+    "binding": rbac("RoleBinding", roleRef={
+        "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}, subjects=SUBJECTS),
+    "cluster-binding": rbac("ClusterRoleBinding", roleRef={"kind": "ClusterRole", "name": "r"}, subjects=SUBJECTS),
     "namespace": {
         "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "labels": {"app": "x"}},
         "spec": {"finalizers": ["kubernetes", "example.com/f"]},
@@ -158,7 +179,8 @@ ENUMS = ["TCP", "UDP", "SCTP", "tcp", "HTTP", "ClusterIP", "NodePort", "LoadBala
          "ClientIP", "Cluster", "Local", "IPv4", "IPv6", "FQDN", "ipv4", "SingleStack", "PreferDualStack",
          "RequireDualStack", "PreferClose", "PreferSameZone", "PreferSameNode", "VIP", "Proxy", "Opaque",
          "kubernetes.io/tls", "kubernetes.io/ssh-auth", "kubernetes.io/basic-auth", "kubernetes.io/dockercfg",
-         "kubernetes.io/service-account-token", "helm.sh/release.v1", "Active", "Terminating"]
+         "kubernetes.io/service-account-token", "helm.sh/release.v1", "Active", "Terminating", "User", "Group", "user",
+         "ServiceAccount", "Role", "ClusterRole", "In", "NotIn", "Exists", "DoesNotExist", "rbac.authorization.k8s.io"]
 
 # The values that the rules of a field care about, by the field's name (for items of a list, the list's).
 VALUES = {
@@ -168,11 +190,11 @@ VALUES = {
     "loadBalancerClass": KEYS, "selector": LABELS, "app": LABELS, "deprecatedTopology": LABELS, "finalizers": KEYS + [
         "kubernetes", "orphan", "foregroundDeletion", "example.com/x"], "lastTransitionTime": TIMES,
     "port": PORTS, "targetPort": PORTS, "nodePort": PORTS, "healthCheckNodePort": PORTS,
-    "timeoutSeconds": [0, 1, 86400, 86401, -1], ".dockercfg": ENCODED, ".dockerconfigjson": JSONS, "a.b": ENCODED,
+    "key": KEYS, "values": LABELS, "namespace": LABELS, "timeoutSeconds": [0, 1, 86400, 86401, -1], ".dockercfg": ENCODED, ".dockerconfigjson": JSONS, "a.b": ENCODED,
     "tls.crt": ENCODED, "tls.key": ENCODED, "ssh-privatekey": ENCODED, "b": ENCODED, "text": ENCODED,
 }
 for name in ("type", "protocol", "sessionAffinity", "externalTrafficPolicy", "internalTrafficPolicy", "ipFamilies",
-             "ipFamilyPolicy", "trafficDistribution", "addressType", "ipMode", "phase", "status"):
+             "ipFamilyPolicy", "trafficDistribution", "addressType", "ipMode", "phase", "status", "kind", "apiGroup", "operator"):
     VALUES[name] = ENUMS
 
 # Whole values for a field that one seed has.
@@ -219,7 +241,8 @@ WHOLE = {
 
 # The kind that a seed's name begins with.
 KINDS = {"service": "Service", "slice": "EndpointSlice", "endpoints": "Endpoints", "secret": "Secret",
-         "config-map": "ConfigMap", "namespace": "Namespace"}
+         "config-map": "ConfigMap", "namespace": "Namespace", "role": "Role", "cluster-role": "ClusterRole",
+         "binding": "RoleBinding", "cluster-binding": "ClusterRoleBinding"}
 
 # Documents in a form that JSON does not have; %s is the mutated place.
 TEXT = {
@@ -337,7 +360,8 @@ def whole_fields(name, seed):
 def pairs(name, seed, count):
     """Two mutations of one document; drawn, since all of them would be too many."""
     draw = random.Random(name)
-    spots = [path for path in paths(seed) if path[0] in ("spec", "endpoints", "ports", "subsets", "data", "stringData")]
+    spots = [path for path in paths(seed) if path[0] in (
+        "spec", "endpoints", "ports", "subsets", "data", "stringData", "rules", "aggregationRule", "roleRef", "subjects")]
     fields = [("spec", key) for key in SEEDS["service-cluster-ip"]["spec"] | SEEDS["service-load-balancer"]["spec"]
               ] if seed["kind"] == "Service" else []
     for number in range(count):

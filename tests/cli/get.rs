@@ -125,8 +125,12 @@ fn what_is_not_there_is_told() {
     for (words, code, err) in [
         ("get gateway", 0, "No resources found in default namespace.\n"),
         ("get referencegrants -A", 0, "No resources found\n"),
-        ("get gateways x -n infrastructure", 1, "Error: gateways \"x\" not found\n"),
-        ("describe gtw/x", 1, "Error: gateways \"x\" not found\n"),
+        (
+            "get gateways x -n infrastructure",
+            1,
+            "Error from server (NotFound): gateways.gateway.networking.k8s.io \"x\" not found\n",
+        ),
+        ("describe gtw/x", 1, "Error from server (NotFound): gateways.gateway.networking.k8s.io \"x\" not found\n"),
         ("get gateway x -A", 2, "gapi: an object cannot be named across all namespaces; leave out the name or -A\n"),
     ] {
         let ran = dir.gapi(words);

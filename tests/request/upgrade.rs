@@ -1,5 +1,7 @@
 //! WebSocket and other upgrades.
 
+use gapi::dataplane::outcome::Reason;
+
 use crate::harness::{Config, OK, answering, backend, has_more};
 
 const ASK: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
@@ -55,6 +57,20 @@ fn h2c_never_reaches_a_backend() {
     }
     let seen = seen.all().join("").to_ascii_lowercase();
     assert!(!seen.contains("upgrade") && !seen.contains("http2-settings"), "{seen}");
+}
+
+#[test]
+fn a_websocket_to_a_backend_of_http2_is_refused() {
+    let (endpoint, seen) = answering(OK);
+    let gateway = Config::to_h2c(endpoint).start();
+    let mut client = gateway.connect();
+    for count in 1..=2 {
+        client.send(ASK);
+        let answer = client.message();
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("WebSockets are not served"), "{answer}");
+        assert_eq!(gateway.ended(Reason::UpgradeNotServed), count);
+    }
+    assert!(seen.all().is_empty(), "the backend is not asked");
 }
 
 #[test]

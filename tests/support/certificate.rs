@@ -34,17 +34,22 @@ impl Authority {
 
     /// A client that offers `protocols` by ALPN.
     pub fn client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).expect("our own certificate is valid");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider has TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         // Every handshake is to show the certificate of the moment.
         config.resumption = rustls::client::Resumption::disabled();
         Arc::new(config)
+    }
+
+    /// What its clients trust.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).expect("our own certificate is valid");
+        roots
     }
 }

@@ -23,6 +23,7 @@ use crate::{
 
 mod core;
 mod gateway;
+pub(super) mod rbac;
 mod route;
 
 #[derive(Args, Debug)]
@@ -56,7 +57,7 @@ pub fn run(flags: &DescribeFlags) -> Result<ExitCode, Failure> {
     }
     print(&pages.join("\n\n"))?;
     for missing in &missing {
-        eprintln!("Error: {missing}");
+        eprintln!("{missing}");
     }
     if pages.is_empty() && missing.is_empty() {
         eprintln!("{}", flags.scope.nothing_found(&targets));
@@ -98,6 +99,8 @@ fn page(description: &Description, now: Timestamp) -> String {
         Some(Kind::EndpointSlice | Kind::Endpoints) => core::describe_endpoints(&mut page, &description.object),
         Some(Kind::Secret | Kind::ConfigMap) => core::describe_data(&mut page, &description.object),
         Some(Kind::ReferenceGrant) => core::describe_grant(&mut page, &description.object),
+        Some(Kind::Role | Kind::ClusterRole) => rbac::describe_role(&mut page, &description.object),
+        Some(Kind::RoleBinding | Kind::ClusterRoleBinding) => rbac::describe_binding(&mut page, &description.object),
         Some(Kind::Namespace) | None => {}
     }
     page.findings(description);

@@ -22,17 +22,22 @@ pub enum NameRule {
     Label,
     /// A DNS label, without namespace: Namespace.
     ClusterScopedLabel,
+    /// Anything that can be a part of a path, in a namespace: Role, RoleBinding.
+    PathSegment,
+    /// The same without namespace: ClusterRole, ClusterRoleBinding.
+    ClusterScopedPathSegment,
 }
 
 impl NameRule {
     fn namespaced(self) -> bool {
-        matches!(self, NameRule::Subdomain | NameRule::Label)
+        matches!(self, NameRule::Subdomain | NameRule::Label | NameRule::PathSegment)
     }
 
     fn length(self) -> usize {
         match self {
             NameRule::Subdomain | NameRule::ClusterScoped => 253,
             NameRule::Label | NameRule::ClusterScopedLabel => 63,
+            NameRule::PathSegment | NameRule::ClusterScopedPathSegment => usize::MAX,
         }
     }
 
@@ -40,6 +45,7 @@ impl NameRule {
         match self {
             NameRule::Subdomain | NameRule::ClusterScoped => dns_names(name),
             NameRule::Label | NameRule::ClusterScopedLabel => dns_label(name),
+            NameRule::PathSegment | NameRule::ClusterScopedPathSegment => path_segment(name),
         }
     }
 }
@@ -111,6 +117,7 @@ fn dns_name(judge: &mut Judge, node: &Node, text: &str, rule: NameRule) {
     }
     if !rule.holds(text) {
         let remedy = match rule.length() {
+            usize::MAX => "write anything but '.', '..' and what has '/' or '%' in it",
             63 => "write lower-case letters, digits and '-', beginning and ending with a letter or digit",
             _ => "write lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit",
         };
@@ -203,6 +210,11 @@ fn label_key(judge: &mut Judge, entry: &Entry, compared: &str) {
             "write at most 63 letters, digits, '-', '_' and '.', perhaps after a lower-case domain and '/'",
         );
     }
+}
+
+/// The server's `IsPathSegmentName`; nor can a file have NUL in its name.
+pub fn path_segment(name: &str) -> bool {
+    !matches!(name, "." | "..") && !name.contains(['/', '%', '\0'])
 }
 
 /// The server's `IsQualifiedName`.

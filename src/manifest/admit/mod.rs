@@ -19,6 +19,7 @@ pub mod list;
 pub mod listener;
 pub mod metadata;
 pub mod owner;
+pub mod rbac;
 pub mod reference;
 pub mod reference_grant;
 pub mod scalars;
@@ -41,6 +42,8 @@ pub type Admit = fn(&mut Judge, &Node) -> Option<Value>;
 /// The function that judges documents of `kind`.
 pub fn of(kind: Kind) -> Admit {
     match kind {
+        Kind::ClusterRole => rbac::cluster_role,
+        Kind::ClusterRoleBinding => rbac::binding::cluster_role_binding,
         Kind::ConfigMap => core::config_map::admit,
         Kind::EndpointSlice => core::endpoint_slice::admit,
         Kind::Endpoints => core::endpoints::admit,
@@ -50,6 +53,8 @@ pub fn of(kind: Kind) -> Admit {
         Kind::HttpRoute => http_route::admit,
         Kind::Namespace => core::namespace::admit,
         Kind::ReferenceGrant => reference_grant::admit,
+        Kind::Role => rbac::role,
+        Kind::RoleBinding => rbac::binding::role_binding,
         Kind::Secret => core::secret::admit,
         Kind::Service => core::service::admit,
         Kind::TcpRoute | Kind::UdpRoute => layer4_route::admit,

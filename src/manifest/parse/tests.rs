@@ -68,6 +68,27 @@ fn one_bad_document_leaves_the_others() {
 }
 
 #[test]
+fn a_rejected_document_without_identity_may_be_any() {
+    let of = |from: &str, to: &str| parse(&ROUTE.replacen(from, to, 1)).has_unidentified;
+    for (from, to) in [
+        ("kind: HTTPRoute", "kind: HttpRoute"),
+        ("kind:", "knd:"),
+        ("apiVersion:", "apiVersio:"),
+        ("name:", "nme:"),
+        ("name: echo", "name: Echo!"),
+        ("name: echo", "name: 1"),
+        ("name: echo", "name: echo\n  namespace: 1"),
+        ("metadata:", "metadat:"),
+    ] {
+        assert!(of(from, to), "{to}");
+    }
+    assert!(parse(&format!("{ROUTE}---\njust text\n")).has_unidentified);
+    assert!(!of("name: echo", "name: other"));
+    assert!(!of("port: 80", "port: eighty"));
+    assert!(!of("k8s.io/v1", "k8s.io/v9"));
+}
+
+#[test]
 fn a_syntax_error_rejects_the_file() {
     let parsed = parse(&format!("{ROUTE}---\na: [\n"));
     assert!(parsed.whole_file_rejected && parsed.objects.is_empty());
@@ -83,12 +104,35 @@ fn lists_are_unpacked() {
 }
 
 #[test]
+fn items_leave_their_kind_to_a_typed_list() {
+    let text = "apiVersion: v1\nkind: ServiceList\nitems:\n- metadata: {name: a}\n  spec: {ports: [{prt: 80}]}\n- metadata: {name: b}\n  spec: {ports: [{port: 80}]}\n";
+    let parsed = parse(text);
+    assert_eq!(parsed.objects[0].key.to_string(), "Service default/b");
+    assert_eq!(parsed.objects[0].value["apiVersion"], "v1");
+    let unknown = parsed.findings.iter().find(|finding| finding.reason == "UnknownField").expect("prt is no field");
+    let origin = unknown.origin.clone().unwrap_or_default();
+    assert_eq!((origin.line, origin.column), (5, 19));
+    assert_eq!(parse("apiVersion: v1\nkind: List\nitems: [{metadata: {name: a}}]\n").rejected, 1);
+}
+
+#[test]
+fn a_list_has_items() {
+    assert_eq!(parse("apiVersion: v1\nkind: List\nitems: []\n").findings, []);
+    assert_eq!(parse("apiVersion: v1\nkind: List\nitem: []\n").findings[0].reason, "MissingField");
+}
+
+#[test]
 fn other_kinds() {
     let of =
         |version: &str, kind: &str| parse(&format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n"));
     let reason = |version: &str, kind: &str| of(version, kind).ignored[0].reason.clone();
     assert_eq!(reason("apps/v1", "Deployment"), "kind of another group");
-    assert_eq!(reason("v1", "Pod"), "core kind that a gateway does not read");
+    for kind in ["Pod", "Node", "ServiceAccount", "Event", "PersistentVolume", "LimitRange"] {
+        assert_eq!(reason("v1", kind), "core kind that a gateway does not read", "{kind}");
+    }
+    let mistyped = of("v1", "Secrt");
+    assert_eq!(mistyped.findings[0].message, "v1 has no kind \"Secrt\"");
+    assert_eq!(mistyped.findings[0].remedy, "did you mean Secret?");
     let grpc = of("gateway.networking.k8s.io/v1", "GRPCRoute");
     assert_eq!(grpc.ignored[0].reason, "not served yet");
     assert_eq!(grpc.findings[0].severity, Severity::Warning);
@@ -96,7 +140,15 @@ fn other_kinds() {
     assert_eq!(old.rejected, 1);
     assert_eq!(old.rejected_keys[0].to_string(), "HTTPRoute default/a");
     assert!(old.findings[0].remedy.contains("gateway.networking.k8s.io/v1 or gateway.networking.k8s.io/v1beta1"));
-    assert_eq!(of("gateway.networking.k8s.io/v1", "HttpRoute").findings[0].remedy, "did you mean HTTPRoute?");
+    let typo = of("gateway.networking.k8s.io/v1", "HttpRoute").findings.remove(0);
+    assert_eq!((typo.remedy.as_str(), typo.field.as_str()), ("did you mean HTTPRoute?", "kind"));
+    assert_eq!(typo.origin.map(|origin| (origin.line, origin.column)), Some((2, 7)));
+    let group = of("gateway.netwrking.k8s.io/v1", "HTTPRoute");
+    assert_eq!(group.findings[0].remedy, "did you mean gateway.networking.k8s.io?");
+    assert_eq!(group.rejected_keys, old.rejected_keys);
+    assert_eq!(reason("networking.istio.io/v1", "Gateway"), "kind of another group");
+    assert_eq!(reason("serving.knative.dev/v1", "Service"), "kind of another group");
+    assert_eq!(of("gateway.networking.k8s.io", "HTTPRoute").rejected_keys, old.rejected_keys);
     assert_eq!(parse("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n").ignored.len(), 1);
     assert_eq!(parse_file("x/kustomization.yaml", b"resources: [a.yaml]", &Bounds::default()).ignored.len(), 1);
 }

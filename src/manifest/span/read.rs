@@ -319,7 +319,9 @@ impl<'a> Reader<'a> {
 
     fn syntax(&self, error: &ScanError) -> Refusal {
         let place = self.place(&Span::empty(*error.marker()));
-        self.refuse(place, "SyntaxError", error.info(), "")
+        let message = error.info();
+        let remedy = if message.starts_with("tabs") { "indent with spaces" } else { "" };
+        self.refuse(place, "SyntaxError", message, remedy)
     }
 
     fn refuse(&self, place: Place, reason: &'static str, message: String, remedy: &str) -> Refusal {

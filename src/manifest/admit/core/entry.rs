@@ -1,5 +1,7 @@
 //! Entries of Secrets and ConfigMaps: keys of the user's choice, with bytes or text.
 
+use std::borrow::Cow;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
@@ -14,13 +16,15 @@ use crate::{
 
 /// The most that all entries of a Secret or ConfigMap may take together, in bytes.
 const MAX_BYTES: usize = 1 << 20;
+/// Characters of a key that messages show.
+const SHOWN: usize = 40;
 
 /// Entries of bytes: base64 with padding, line breaks allowed (or, as Go reads it too, a list of byte values). Stored as
 /// base64 without line breaks.
 pub fn bytes(judge: &mut Judge, node: &Node) -> Option<Value> {
     let mut value = Map::new();
     for entry in &judge.entries(node)?.entries {
-        let bytes = judge.field(&entry.key, |judge| {
+        let bytes = judge.field(&shown(&entry.key), |judge| {
             key(judge, &entry.key, &entry.node);
             byte_string(judge, &entry.node)
         });
@@ -35,7 +39,7 @@ pub fn bytes(judge: &mut Judge, node: &Node) -> Option<Value> {
 pub fn texts(judge: &mut Judge, node: &Node) -> Option<Value> {
     let mut value = Map::new();
     for entry in &judge.entries(node)?.entries {
-        judge.field(&entry.key, |judge| {
+        judge.field(&shown(&entry.key), |judge| {
             key(judge, &entry.key, &entry.node);
             match &entry.node.content {
                 Content::Null => drop(value.insert(entry.key.clone(), Value::from(""))),
@@ -65,9 +69,16 @@ pub fn decoded_length(encoded: &Value) -> usize {
 
 fn key(judge: &mut Judge, key: &str, node: &Node) {
     if key.is_empty() || key.len() > *KEY.length.end() || !(KEY.holds)(key) {
-        let shown: String = key.chars().take(60).collect();
-        let message = format!("{shown:?} is not {}", KEY.name);
+        let message = format!("{:?} is not {}", shown(key), KEY.name);
         judge.fault(Reason::InvalidValue, node.place, message, format!("write {}", KEY.remedy));
+    }
+}
+
+/// A key as messages show it: one that is longer may well be a value without its key.
+fn shown(key: &str) -> Cow<'_, str> {
+    match key.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &key[..end]).into(),
+        None => key.into(),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     api::core::decode,
     manifest::{
         admit::{Fields, Judge, Reason, metadata::NameRule},
-        span::Node,
+        span::{Content, Node},
     },
 };
 
@@ -24,8 +24,8 @@ pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
     generation(judge, node);
     document(judge, node, NameRule::Subdomain, |fields| {
         fields.optional("immutable", Judge::boolean);
-        fields.optional("data", entry::bytes);
-        fields.optional("stringData", entry::texts);
+        fields.optional("data", |judge, node| unseen(judge, node, entry::bytes));
+        fields.optional("stringData", |judge, node| unseen(judge, node, entry::texts));
         fields.defaulted("type", "Opaque", |judge, node| {
             let text = judge.text(node)?;
             Some(Value::from(if text.is_empty() { "Opaque" } else { text }))
@@ -38,6 +38,15 @@ pub fn admit(judge: &mut Judge, node: &Node) -> Option<Value> {
             fields.judge().fault_at(Reason::MissingField, field, place, message, "add it, or change the Secret's type");
         }
     })
+}
+
+/// What is no map may be a secret all the same, so the message does not show it.
+fn unseen(judge: &mut Judge, node: &Node, rule: fn(&mut Judge, &Node) -> Option<Value>) -> Option<Value> {
+    if matches!(node.content, Content::Map(_)) {
+        return rule(judge, node);
+    }
+    judge.fault(Reason::WrongType, node.place, format!("must be a map, not {}", node.type_name()), "");
+    None
 }
 
 /// An entry as the rules see it.
@@ -61,8 +70,28 @@ impl Entry {
             Entry::Text(text) => text.clone().into_bytes(),
         };
         let text = bytes.trim_ascii();
-        (text == b"null" || text.starts_with(b"{")) && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+        (text == b"null" || text.starts_with(b"{"))
+            && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+            && !has_boundless_number(text)
     }
+}
+
+/// Whether a number of well-formed JSON is beyond what a double holds (`1e999`), which Go refuses.
+fn has_boundless_number(json: &[u8]) -> bool {
+    let mut outside_strings = Vec::with_capacity(json.len());
+    let mut bytes = json.iter();
+    let mut quoted = false;
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\\' if quoted => drop(bytes.next()),
+            byte if !quoted => outside_strings.push(byte),
+            _ => {}
+        }
+    }
+    let text = String::from_utf8_lossy(&outside_strings);
+    let mut words = text.split(|c: char| matches!(c, ',' | ':' | '[' | ']' | '{' | '}') || c.is_ascii_whitespace());
+    words.any(|word| word.parse::<f64>().is_ok_and(f64::is_infinite))
 }
 
 /// `data` with `stringData` over it.

@@ -95,6 +95,32 @@ fn what_a_secret_holds_is_in_no_message() {
 }
 
 #[test]
+fn a_value_without_its_key_is_in_no_message() {
+    let value = "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JSUV2Z0lCQURBTkJna3Foa2lHOXcw".repeat(9);
+    for rest in [
+        format!("data: {{{value}: '!'}}"),
+        format!("stringData: {{{value}: 5}}"),
+        format!("data: {{'{value}': 'eA=='}}"),
+    ] {
+        let faults = faults(Kind::Secret, &rest);
+        assert!(!faults.is_empty() && faults.iter().all(|fault| !fault.contains(&value[..60])), "{faults:?}");
+    }
+}
+
+#[test]
+fn numbers_that_no_server_takes_are_no_json() {
+    let with =
+        |text: &str| format!("type: kubernetes.io/dockerconfigjson\nstringData: {{.dockerconfigjson: '{text}'}}");
+    for json in [
+        r#"{"a": [1e300, "1e999", "\"1e999"]}"#.to_owned(),
+        format!("{{\"a\":{}1{}}}", "[".repeat(900), "]".repeat(900)),
+    ] {
+        stored(Kind::Secret, &with(&json));
+    }
+    assert_eq!(faults(Kind::Secret, &with(r#"{"a": 1e999}"#)).len(), 1);
+}
+
+#[test]
 fn a_tls_secret_needs_both_entries_wherever_they_stand() {
     stored(Kind::Secret, "type: kubernetes.io/tls\ndata: {tls.crt: ''}\nstringData: {tls.key: x}");
     let faults = faults(Kind::Secret, "type: kubernetes.io/tls\nstringData: {tls.crt: x}");
