@@ -73,6 +73,7 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass) -> anyhow::Result<Exi
             () = watch.changed() => look(&mut pass, &mut watch, &options, false).await,
             () = pass.names.changed() => pass.run().await,
             () = pass.reporter.done() => {}
+            () = pass.engine.changed() => pass.run().await,
             () = sleep_until(next.into()) => look(&mut pass, &mut watch, &options, false).await,
             _ = hangup.recv() => {
                 tell::reloading();

@@ -23,6 +23,8 @@
 //! - [`mod@plan`]: *plan*. Sockets, hosts, ordered matches, backends; no word of the Gateway API is left.
 //! - [`mod@compile`]: *compile*, the one bridge from plan to [`snapshot`], which the data plane reads.
 //! - [`publish`] and [`dataplane`]: sockets are bound, the snapshot is swapped, requests are served.
+//! - [`certificate`] stands beside the pass: it makes the certificates that the graph wants, writes them as Secrets into
+//!   its store, and causes a pass; a pending challenge is part of the plan.
 //! - [`status`]: *report*. The graph's conditions written down, never computed a second time.
 //! - [`cli`], [`view`], [`observe`]: what people see of it.
 //!
@@ -48,6 +50,7 @@
 //!   1.5) while compilers ran on both cores.
 
 pub mod api;
+pub mod certificate;
 pub mod cli;
 pub mod compile;
 pub mod daemon;

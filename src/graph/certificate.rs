@@ -9,6 +9,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use sha2::{Digest, Sha256};
+use x509_parser::certificate::X509Certificate;
 
 use crate::{
     api::{
@@ -38,6 +39,15 @@ pub struct Certificate {
     pub digest: String,
     pub chain_pem: Arc<[u8]>,
     pub key_pem: Arc<[u8]>,
+}
+
+impl Certificate {
+    /// Shows the first certificate of the chain to `look`; none where it cannot be read.
+    pub fn with_leaf<T>(&self, look: impl FnOnce(&X509Certificate) -> T) -> Option<T> {
+        let leaf = CertificateDer::from_pem_slice(&self.chain_pem).ok()?;
+        let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).ok()?;
+        Some(look(&leaf))
+    }
 }
 
 /// Keys never reach a log.
@@ -144,6 +154,9 @@ impl Referrer<'_> {
             return Err(Problem::new(LISTENER_REF_NOT_PERMITTED, field, message, crossing.remedy()));
         }
         let secret = self.index.get(Kind::Secret, namespace, &reference.name).ok_or_else(|| {
+            if let Some(text) = self.index.pending.get(&(Arc::from(namespace), reference.name.clone())) {
+                return invalid(text.clone(), String::new()).quiet();
+            }
             let message = format!("Secret {namespace}/{} does not exist", reference.name);
             invalid(message, format!("write a Secret of type {TLS_SECRET} with this name"))
         })?;
@@ -189,7 +202,7 @@ impl Referrer<'_> {
 ///
 /// # Errors
 /// Why the Secret cannot be used.
-fn read(object: &Object, key: &str, last: Option<&Certificate>) -> Result<Certificate, String> {
+pub(super) fn read(object: &Object, key: &str, last: Option<&Certificate>) -> Result<Certificate, String> {
     let secret: Secret = object.typed(None)?;
     let entry = |name: &str| secret.bytes(name).ok_or_else(|| format!("it has no entry {name}"));
     let (chain_pem, key_pem) = (entry("tls.crt")?, entry("tls.key")?);
@@ -231,7 +244,7 @@ fn check(chain_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
     }
 }
 
-fn names(leaf: &x509_parser::certificate::X509Certificate) -> Vec<String> {
+fn names(leaf: &X509Certificate) -> Vec<String> {
     use x509_parser::extensions::GeneralName;
     let alternative = leaf.subject_alternative_name().ok().flatten();
     let names = alternative.iter().flat_map(|extension| &extension.value.general_names);

@@ -21,6 +21,8 @@ pub struct Index<'a> {
     kinds: BTreeMap<Kind, Vec<&'a Object>>,
     slices: HashMap<(&'a str, &'a str), Vec<&'a Object>>,
     pub(super) grants: HashMap<&'a str, Vec<ReferenceGrantSpec>>,
+    /// Secrets that are being issued, by namespace and name: what is said of them.
+    pub(super) pending: BTreeMap<(Arc<str>, String), String>,
     /// The namespaces that exist, with their labels.
     pub namespaces: Namespaces,
 }
@@ -33,6 +35,7 @@ impl<'a> Index<'a> {
             kinds: BTreeMap::new(),
             slices: HashMap::new(),
             grants: HashMap::new(),
+            pending: BTreeMap::new(),
             namespaces: Namespaces::new(objects),
         };
         for object in objects {
