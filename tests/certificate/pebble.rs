@@ -110,7 +110,8 @@ impl Pebble {
         let mut acme = json!({
             "server": self.url(), "email": "admin@example.com",
             "caBundle": STANDARD.encode(self.authority.pem()),
-            "privateKeySecretRef": {"name": "account-key"}, "solvers": solvers,
+            // Without one Pebble takes any.
+            "profile": "default", "privateKeySecretRef": {"name": "account-key"}, "solvers": solvers,
         });
         if self.external {
             acme["externalAccountBinding"] =

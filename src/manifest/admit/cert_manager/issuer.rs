@@ -103,7 +103,8 @@ fn trust(fields: &mut Fields) {
     if fields.get("skipTLSVerify") == Some(&Value::Bool(true)) {
         fields.conflict("caBundle", "stands beside skipTLSVerify", "keep caBundle");
     }
-    let pem = STANDARD.decode(bundle).unwrap_or_default();
+    // What is not base64 has been told.
+    let Ok(pem) = STANDARD.decode(bundle) else { return };
     if !pem.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
         fields.conflict("caBundle", "holds no PEM certificate", "write base64 of PEM certificates");
     }
