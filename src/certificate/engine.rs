@@ -15,6 +15,7 @@ use tokio::{
         oneshot,
     },
     task::{AbortHandle, spawn_blocking},
+    time::timeout_at,
 };
 
 use super::{
@@ -32,6 +33,10 @@ use crate::{
     plan::{ChallengePlan, Plan},
 };
 
+/// What an issuer that refused one name for its limits is given before it is asked for others.
+const LIMITED: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+/// How often steps of issuance alone cause a pass.
+const STEPS: Duration = Duration::from_millis(500);
 /// Renewal information that is asked for at once.
 const MAX_INQUIRIES: usize = 4;
 
@@ -64,6 +69,8 @@ pub struct Engine {
     challenges: Vec<(Task, Challenge)>,
     presenting: Vec<(Challenge, oneshot::Sender<Result<(), String>>)>,
     wake: Option<Timestamp>,
+    /// When the steps that were told are to be seen.
+    steps_due: Option<tokio::time::Instant>,
     next_number: u64,
     events: UnboundedReceiver<Event>,
     sender: UnboundedSender<Event>,
@@ -105,6 +112,7 @@ impl Engine {
             challenges: Vec::new(),
             presenting: Vec::new(),
             wake: None,
+            steps_due: None,
             next_number: 0,
             events,
             sender,
@@ -264,21 +272,36 @@ impl Engine {
 
     /// Returns when something happened that wants a pass. Cancel safe.
     pub async fn changed(&mut self) {
-        // The engine has a sender of its own, so the channel is never closed.
-        if let Some(event) = self.events.recv().await {
-            self.take(event);
+        loop {
+            let next = self.events.recv();
+            let event = match self.steps_due {
+                None => next.await,
+                Some(due) => match timeout_at(due, next).await {
+                    Ok(event) => event,
+                    Err(_) => break,
+                },
+            };
+            // The engine has a sender of its own, so the channel is never closed.
+            let Some(event) = event else { break };
+            if self.take(event) {
+                while let Ok(event) = self.events.try_recv() {
+                    self.take(event);
+                }
+                break;
+            }
+            self.steps_due.get_or_insert_with(|| tokio::time::Instant::now() + STEPS);
         }
-        while let Ok(event) = self.events.try_recv() {
-            self.take(event);
-        }
+        self.steps_due = None;
     }
 
     fn is_current(&self, task: &Task) -> bool {
         self.running.get(&task.certificate).is_some_and(|running| running.number == task.number)
     }
 
-    fn take(&mut self, event: Event) {
+    /// True where that is to be acted on at once.
+    fn take(&mut self, event: Event) -> bool {
         let now = Timestamp::now();
+        let is_step = matches!(event, Event::Step { .. } | Event::Order { .. });
         match event {
             Event::Step { task, step } if self.is_current(&task) => _ = self.steps.insert(task.certificate, step),
             Event::Order { task, order } if self.is_current(&task) => {
@@ -308,6 +331,7 @@ impl Engine {
             Event::RenewalInfo { certificate, result } => self.informed(certificate, result, now),
             _ => {}
         }
+        !is_step
     }
 
     fn issued(&mut self, certificate: &ObjectKey, done: Done) {
@@ -348,8 +372,12 @@ impl Engine {
             // What was refused is not asked for again: the next try is a new order.
             self.records.entry(certificate.clone()).or_default().order = None;
         }
-        if matches!(failure.cause, Cause::Unreachable | Cause::Limited) || failure.account_gone {
-            self.hold_back(certificate, until, failure.account_gone);
+        let limited = now.checked_add(LIMITED).unwrap_or(now).min(until);
+        match failure.cause {
+            _ if failure.account_gone => self.hold_back(certificate, until, true),
+            _ if failure.busy => self.hold_back(certificate, until, false),
+            Cause::Limited => self.hold_back(certificate, limited, false),
+            _ => {}
         }
         self.keep(certificate);
     }

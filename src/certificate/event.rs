@@ -15,13 +15,16 @@ pub struct Failure {
     pub message: String,
     /// What the issuer asked for.
     pub retry_after: Option<Duration>,
+    /// The issuer wants to be asked nothing at all for a while.
+    pub busy: bool,
     /// The server does not know the account: it is registered anew.
     pub account_gone: bool,
 }
 
 impl Failure {
     pub fn new(cause: Cause, message: impl Into<String>) -> Failure {
-        Failure { cause, message: message.into(), retry_after: None, account_gone: false }
+        let message = message.into();
+        Failure { cause, message, retry_after: None, busy: cause == Cause::Unreachable, account_gone: false }
     }
 
     pub fn local(message: impl Into<String>) -> Failure {

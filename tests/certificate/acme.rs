@@ -2,16 +2,23 @@
 
 use std::{
     fs,
-    net::TcpStream,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use rustix::process::Signal;
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{PrivateKeyDer, pem::PemObject},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -19,7 +26,7 @@ use super::{
     pebble::{EXTERNAL, Pebble},
 };
 use crate::support::{
-    Backend, Gapi, free_port,
+    Authority, Backend, Gapi, free_port,
     gapi::Start,
     loopback,
     manifest::{file, gateway, http, https, prefix, route, service},
@@ -194,4 +201,90 @@ fn a_port_that_is_taken_is_told() {
     });
     drop(taken);
     wait_until_ready(&gapi, "default/a-tls");
+}
+
+/// The example for Let's Encrypt, with Pebble's address and ports in place of its own.
+#[test]
+fn the_example_gets_its_certificate() {
+    let Some(mut pebble) = Pebble::new() else { return };
+    pebble.start();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/https-letsencrypt");
+    let read = |name: &str| fs::read_to_string(directory.join(name)).expect("the example is there");
+    let server = "server: https://acme-v02.api.letsencrypt.org/directory";
+    let issuer = read("issuer.yaml");
+    assert!(issuer.contains(server));
+    let bundle = format!("server: {}\n    caBundle: {}", pebble.url(), pebble.bundle());
+    let ports = [("port: 80\n", pebble.http), ("port: 443\n", pebble.tls)];
+    let moved = |text: String, (written, port): (&str, u16)| text.replace(written, &format!("port: {port}\n"));
+    let gapi = Start::new()
+        .file("issuer.yaml", issuer.replace(server, &bundle))
+        .file("gateway.yaml", ports.into_iter().fold(read("gateway.yaml"), moved))
+        .file("route.yaml", read("route.yaml"))
+        .flag("--acme-http-port", &pebble.http.to_string())
+        .serve();
+    wait_until_ready(&gapi, "default/www-example-com-tls");
+    let trust = pebble.trust();
+    wait("it is served", LIMIT, || answers(loopback(pebble.tls), "www.example.com", &trust));
+    let kept = fs::read_to_string(gapi.state().join("secrets/default/www-example-com-tls.yaml")).expect("it is kept");
+    assert!(kept.contains("kubernetes.io/tls") && kept.contains("issuer-name: letsencrypt"), "{kept}");
+}
+
+/// A server that says when to come back is left alone until then, however many names wait for it.
+#[test]
+fn a_server_that_has_enough_is_left_alone() {
+    let authority = Authority::new();
+    let (asked, address) = busy(&authority);
+    let acme = json!({"acme": {
+        "server": format!("https://{address}/dir"), "caBundle": STANDARD.encode(authority.pem()),
+        "privateKeySecretRef": {"name": "account-key"}, "solvers": http01(),
+    }});
+    let port = free_port();
+    let listeners: Vec<Value> =
+        (0..40).map(|i| https(&format!("n{i}"), port, Some(&format!("n{i}.example")), &format!("n{i}"))).collect();
+    let gate = annotated(gateway("gate", &listeners), &[("issuer", "busy")]);
+    let gapi = Start::new().file("all.yaml", file(&[object("Issuer", "default", "busy", acme), gate])).serve();
+    wait("the answer is told", LIMIT, || {
+        let text = gapi.ask(&["get", "issuers", "-o", "wide"]).text;
+        text.contains("429") && text.contains("far too many")
+    });
+    for _ in 0..5 {
+        gapi.reload();
+        thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+/// Answers whatever is asked with 429, and counts.
+fn busy(authority: &Authority) -> (Arc<AtomicUsize>, SocketAddr) {
+    let pair = authority.sign(&["127.0.0.1"]);
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_single_cert(vec![pair.der.into()], key)
+        .expect("the key fits");
+    let (config, asked) = (Arc::new(config), Arc::<AtomicUsize>::default());
+    let listener = TcpListener::bind(loopback(0)).expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn({
+        let asked = asked.clone();
+        move || {
+            for stream in listener.incoming().flatten() {
+                let session = ServerConnection::new(config.clone()).expect("the configuration is right");
+                let mut stream = StreamOwned::new(session, stream);
+                let mut bytes = [0; 4096];
+                if stream.read(&mut bytes).is_ok_and(|length| length > 0) {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    let body = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"far too many"}"#;
+                    let head = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nConnection: close";
+                    let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                    stream.conn.send_close_notify();
+                    let _ = stream.flush();
+                }
+            }
+        }
+    });
+    (asked, address)
 }

@@ -105,11 +105,16 @@ impl Pebble {
         format!("https://127.0.0.1:{}/dir", self.acme)
     }
 
+    /// `caBundle` of an issuer for it.
+    pub fn bundle(&self) -> String {
+        STANDARD.encode(self.authority.pem())
+    }
+
     /// `spec.acme` of an issuer for it, with these solvers.
     pub fn issuer(&self, solvers: &Value) -> Value {
         let mut acme = json!({
             "server": self.url(), "email": "admin@example.com",
-            "caBundle": STANDARD.encode(self.authority.pem()),
+            "caBundle": self.bundle(),
             // Without one Pebble takes any.
             "profile": "default", "privateKeySecretRef": {"name": "account-key"}, "solvers": solvers,
         });

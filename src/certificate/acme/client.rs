@@ -37,6 +37,8 @@ pub struct Client {
 pub struct Refusal {
     pub status: StatusCode,
     pub retry_after: Option<Duration>,
+    /// The type of the ACME problem, where there is one.
+    pub kind: String,
     pub detail: String,
 }
 
@@ -145,9 +147,10 @@ async fn exchange(config: Arc<ClientConfig>, request: Request<BodyWrapper<Bytes>
 
 fn refusal(response: &Response<Bytes>) -> Refusal {
     let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap_or_default();
-    let detail: String = problem["detail"].as_str().unwrap_or_default().chars().take(500).collect();
+    let text = |name: &str| -> String { problem[name].as_str().unwrap_or_default().chars().take(500).collect() };
     let header = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-    Refusal { status: response.status(), retry_after: header.and_then(retry_after), detail }
+    let retry_after = header.and_then(retry_after);
+    Refusal { status: response.status(), retry_after, kind: text("type"), detail: text("detail") }
 }
 
 /// Seconds, or a date (RFC 9110, 10.2.3).

@@ -34,6 +34,8 @@ pub fn failure(doing: &str, error: Error) -> Failure {
             Ok(refusal) => {
                 let mut failure = Failure::new(Cause::Limited, message(&refusal));
                 failure.retry_after = refusal.retry_after;
+                // A limit may be that of one name: it keeps no other from being asked for.
+                failure.busy = refusal.kind.is_empty();
                 failure
             }
             Err(other) => Failure::new(Cause::Unreachable, message(&other)),
