@@ -35,6 +35,8 @@ use crate::{
 
 /// What an issuer that refused one name for its limits is given before it is asked for others.
 const LIMITED: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+/// A pass is wanted this often, whatever happens.
+const DAILY: jiff::SignedDuration = jiff::SignedDuration::from_hours(12);
 /// How often steps of issuance alone cause a pass.
 const STEPS: Duration = Duration::from_millis(500);
 /// Renewal information that is asked for at once.
@@ -184,7 +186,9 @@ impl Engine {
         let (start, wake) = choose(issuance, &running, &self.held_back, now);
         let account_wake = self.accounts.want(issuance, &self.store, now, &self.sender);
         let inquiry_wake = self.inquire(issuance, now);
-        self.wake = wake.into_iter().chain(account_wake).chain(inquiry_wake).min();
+        // Certificates that others made come to their end too, and only a pass sees it.
+        let daily = now.checked_add(DAILY).ok();
+        self.wake = [wake, account_wake, inquiry_wake, daily].into_iter().flatten().min();
         for key in start {
             if let Some(one) = wanted.get(&key) {
                 self.start(one);

@@ -24,6 +24,7 @@ use crate::{
 use super::{
     grant::Crossing,
     index::Index,
+    issuance::renewal::Validity,
     problem::{Problem, warning},
 };
 
@@ -168,6 +169,14 @@ impl Referrer<'_> {
         }
     }
 
+    /// Of one that was issued here, its Certificate tells.
+    fn ends_soon(&self, secret: &Object, from: i64, until: i64) -> bool {
+        let time = |seconds: i64| Timestamp::from_second(seconds).ok();
+        let (Some(not_before), Some(not_after)) = (time(from), time(until)) else { return false };
+        let validity = Validity { not_before, not_after, renewal: None };
+        !self.index.issued.contains(&secret.key) && validity.is_loud(self.now)
+    }
+
     /// A certificate out of its time, or for other names than the listener's, is served, but said.
     fn warnings(&self, secret: &Object, field: &str, certificate: &Certificate) -> Vec<Finding> {
         let mut warnings = Vec::new();
@@ -183,6 +192,9 @@ impl Referrer<'_> {
             let message =
                 format!("the certificate of {} expired at {} and is served all the same", secret.key, date(until));
             warn("CertificateExpired", message, "renew it");
+        } else if self.ends_soon(secret, from, until) {
+            let message = format!("the certificate of {} ends at {}", secret.key, date(until));
+            warn("CertificateExpiresSoon", message, "renew it, or remove the Secret and have an issuer make it");
         } else if now < from {
             let message = format!("the certificate of {} is valid only from {}", secret.key, date(from));
             warn("CertificateNotYetValid", message, "check this machine's clock");

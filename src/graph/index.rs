@@ -1,12 +1,12 @@
 //! Finding objects: by kind and name, EndpointSlices by their Service, grants and labels by namespace.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use crate::{
-    api::{Kind, reference_grant::ReferenceGrantSpec},
+    api::{Kind, ObjectKey, reference_grant::ReferenceGrantSpec},
     manifest::Object,
 };
 
@@ -23,6 +23,8 @@ pub struct Index<'a> {
     pub(super) grants: HashMap<&'a str, Vec<ReferenceGrantSpec>>,
     /// Secrets that are being issued, by namespace and name: what is said of them.
     pub(super) pending: BTreeMap<(Arc<str>, String), String>,
+    /// Secrets that were issued here.
+    pub(super) issued: BTreeSet<ObjectKey>,
     /// The namespaces that exist, with their labels.
     pub namespaces: Namespaces,
 }
@@ -36,6 +38,7 @@ impl<'a> Index<'a> {
             slices: HashMap::new(),
             grants: HashMap::new(),
             pending: BTreeMap::new(),
+            issued: BTreeSet::new(),
             namespaces: Namespaces::new(objects),
         };
         for object in objects {

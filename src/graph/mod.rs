@@ -126,6 +126,7 @@ pub fn resolve(input: &Input) -> Graph {
     let classes = class::resolve(&index, &mut findings);
     let issuance = issuance::resolve(&index, &classes, input, &mut findings);
     index.pending = issuance.pending();
+    index.issued = input.progress.map(|progress| progress.stored.clone()).unwrap_or_default();
     let mut gateways = gateway::resolve(&index, &classes, input, &mut findings);
     let assigned = address::assign(&mut gateways, input.addresses);
     conflict::resolve(&mut gateways);

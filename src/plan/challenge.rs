@@ -41,17 +41,23 @@ impl ChallengePlan {
 }
 
 impl Plan {
-    /// Answers `challenges`. HTTP-01 comes in at `port`: where no socket has it, one is made at each address that is
-    /// bound, else at `bind`.
+    /// Answers `challenges`. HTTP-01 comes in at `port`: a socket is made at each address that is bound and has none
+    /// there; at `bind` where nothing is bound.
     pub fn answer(&mut self, challenges: ChallengePlan, port: u16, bind: &[IpAddr]) {
-        let has = |plan: &Plan| plan.sockets.keys().any(|address| address.port() == port);
-        if !challenges.http.is_empty() && !has(self) {
+        if !challenges.http.is_empty() {
             let bound: BTreeSet<IpAddr> = self.sockets.keys().map(SocketAddr::ip).collect();
             let addresses = if bound.is_empty() { bind.iter().copied().collect() } else { bound };
-            let sockets = addresses.into_iter().map(|ip| (SocketAddr::new(ip, port), SocketPlan::default()));
+            let missing: Vec<IpAddr> = addresses.into_iter().filter(|ip| !self.listens(*ip, port)).collect();
+            let sockets = missing.into_iter().map(|ip| (SocketAddr::new(ip, port), SocketPlan::default()));
             self.sockets.extend(sockets);
         }
         self.challenges = challenges;
+    }
+
+    /// Is there a socket for this address and port, its own or that of all addresses?
+    fn listens(&self, ip: IpAddr, port: u16) -> bool {
+        let takes = |own: IpAddr| own == ip || own.is_unspecified() && own.is_ipv4() == ip.is_ipv4();
+        self.sockets.keys().any(|address| address.port() == port && takes(address.ip()))
     }
 }
 
@@ -77,6 +83,9 @@ mod tests {
     fn a_socket_is_made_only_where_there_is_none() {
         assert_eq!(addresses(&["0.0.0.0:443", "0.0.0.0:8443"], 80), ["0.0.0.0:80", "0.0.0.0:443", "0.0.0.0:8443"]);
         assert_eq!(addresses(&["127.0.0.1:80", "127.0.0.1:443"], 80), ["127.0.0.1:80", "127.0.0.1:443"]);
+        let two = ["127.0.0.1:80", "127.0.0.1:443", "127.0.0.2:443"];
+        assert_eq!(addresses(&two, 80), ["127.0.0.1:80", "127.0.0.1:443", "127.0.0.2:80", "127.0.0.2:443"]);
+        assert_eq!(addresses(&["0.0.0.0:80", "127.0.0.2:443"], 80), ["0.0.0.0:80", "127.0.0.2:443"]);
         assert_eq!(addresses(&[], 80), ["127.0.0.9:80"]);
     }
 }

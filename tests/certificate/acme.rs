@@ -185,6 +185,30 @@ fn a_server_that_is_down_is_waited_for_and_an_order_goes_on() {
     wait_until_ready(&gapi, "default/b-tls");
 }
 
+/// Killed again and again, a little later each time: whatever step it was in, the next run goes on.
+#[test]
+fn an_order_survives_kills() {
+    let Some(pebble) = Pebble::new() else { return };
+    let mut pebble = pebble.sleep(2);
+    pebble.start();
+    let backend = Backend::named("hello");
+    let listeners = [https("a", pebble.tls, Some("a.example"), "a-tls")];
+    let mut start = start(&pebble, &site(&pebble, &http01(), &listeners, &backend));
+    const KILLS: u64 = 8;
+    for kill in 0..KILLS {
+        let gapi = start.spawn();
+        thread::sleep(Duration::from_millis(150 + 350 * kill));
+        let (_, next) = gapi.end(Signal::KILL, Duration::from_secs(20));
+        start = next.flag("--acme-http-port", &pebble.http.to_string());
+    }
+    let gapi = start.serve();
+    wait_until_ready(&gapi, "default/a-tls");
+    let trust = pebble.trust();
+    wait("it is served", LIMIT, || answers(loopback(pebble.tls), "a.example", &trust));
+    // A kill between the server's answer and the disk loses an order; all the others go on.
+    assert!(pebble.orders() <= 3, "{} orders", pebble.orders());
+}
+
 #[test]
 fn a_port_that_is_taken_is_told() {
     let Some(mut pebble) = Pebble::new() else { return };

@@ -177,6 +177,10 @@ fn decode_hmac(bytes: &[u8]) -> Result<Arc<[u8]>, String> {
 
 /// What of the solvers gapi does not have.
 fn solvers(object: &Object, spec: &AcmeIssuer, findings: &mut Vec<Finding>) {
+    if spec.enable_duration_feature {
+        let message = "gapi asks ACME servers for no duration: it has no effect";
+        findings.push(warning(object, "spec.acme.enableDurationFeature", "UnsupportedValue", message, "use a profile"));
+    }
     for (i, solver) in spec.solvers.iter().enumerate() {
         if solver.dns01.is_some() {
             let message = "gapi has no DNS-01 solvers yet; it has http01 and tlsALPN01";
