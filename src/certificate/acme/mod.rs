@@ -1,7 +1,7 @@
 //! Certificates of an ACME server (RFC 8555), by instant-acme.
 //!
-//! [`account`] registers, [`order`] goes from names to a chain, [`solver`] picks the challenge for a name (pure),
-//! [`inquiry`] asks when to renew, [`client`] speaks HTTPS within bounds, [`fault`] reads what servers say is wrong.
+//! `account` registers, `order` goes from names to a chain, [`solver`] picks the challenge for a name (pure),
+//! `inquiry` asks when to renew, `client` speaks HTTPS within bounds, `fault` reads what servers say is wrong.
 
 mod account;
 mod client;
