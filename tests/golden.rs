@@ -85,7 +85,7 @@ fn pass(text: &[u8], setting: &Setting, now: &str, last_good: &LastGood, before:
         assigned: setting.assigned.clone(),
     };
     let now: Timestamp = now.parse().unwrap();
-    let input = graph::Input { objects: &objects, addresses: &addresses, last_good, now };
+    let input = graph::Input { objects: &objects, addresses: &addresses, last_good, now, progress: None };
     let graph = graph::resolve(&input);
     let plan = plan::lower(&graph);
     let mut findings = parsed.findings;

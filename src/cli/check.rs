@@ -140,6 +140,7 @@ impl CheckReport {
             addresses: &addresses,
             last_good: &LastGood::default(),
             now: Timestamp::now(),
+            progress: None,
         };
         let graph = graph::resolve(&input);
         self.findings.extend(shadowed(&graph, &input));

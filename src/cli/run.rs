@@ -9,7 +9,10 @@ use super::{
     Cli,
     quantity::{Size, Span, some, window},
 };
-use crate::{dataplane::Settings, observe::log, view::Setting};
+use crate::{
+    certificate::EngineOptions, dataplane::Settings, graph::issuance::CLUSTER_RESOURCE_NAMESPACE, observe::log,
+    view::Setting,
+};
 
 /// What the daemon is started with.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub struct RunOptions {
     pub addresses: Vec<IpAddr>,
     /// Gives each Gateway an address of its own; never together with `addresses`.
     pub address_pool: Option<IpNet>,
+    /// Issuance.
+    pub issuance: EngineOptions,
     /// None: one for each core.
     pub workers: Option<NonZeroUsize>,
     pub max_file_size: usize,
@@ -59,9 +64,23 @@ pub struct RunFlags {
     #[arg(long, env = "GAPI_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = log_level)]
     log_level: String,
     #[command(flatten)]
+    issuance: IssuanceFlags,
+    #[command(flatten)]
     parse: ParseFlags,
     #[command(flatten)]
     traffic: TrafficFlags,
+}
+
+/// Certificates made here.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Certificates")]
+struct IssuanceFlags {
+    /// Where the Secrets are that a ClusterIssuer names
+    #[arg(long, env = "GAPI_CLUSTER_RESOURCE_NAMESPACE", default_value = CLUSTER_RESOURCE_NAMESPACE, value_name = "NAMESPACE")]
+    cluster_resource_namespace: String,
+    /// Where HTTP-01 challenges come in; another one only where something in front sends port 80 there
+    #[arg(long, env = "GAPI_ACME_HTTP_PORT", default_value_t = 80, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    acme_http_port: u16,
 }
 
 /// Bounds on manifests.
@@ -175,6 +194,10 @@ impl RunFlags {
             runtime_dir: self.runtime_dir,
             addresses: self.address,
             address_pool: self.address_pool,
+            issuance: EngineOptions {
+                cluster_namespace: self.issuance.cluster_resource_namespace,
+                http_port: self.issuance.acme_http_port,
+            },
             workers: self.workers,
             max_file_size: self.parse.max_file_size.0,
             max_nodes: self.parse.max_nodes,

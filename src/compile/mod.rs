@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod certificate;
+mod challenge;
 mod expression;
 mod filter;
 mod host;
@@ -46,7 +47,8 @@ pub fn compile(
     };
     let sockets = plan.sockets.iter().map(socket).collect();
     let generation = previous.map_or(0, |(_, snapshot)| snapshot.generation) + 1;
-    (Snapshot { generation, sockets, backends }, compiler.findings)
+    let challenges = challenge::compile(&plan.challenges);
+    (Snapshot { generation, sockets, backends, challenges }, compiler.findings)
 }
 
 /// What is compiled once although several listeners or sockets have it.

@@ -18,7 +18,7 @@ fn plan(sockets: &[(&str, Vec<ListenerPlan>)]) -> Plan {
     let socket = |(address, listeners): &(&str, Vec<ListenerPlan>)| {
         (address.parse().expect("an address"), SocketPlan { tls: false, listeners: listeners.clone() })
     };
-    Plan { sockets: sockets.iter().map(socket).collect(), backends: BTreeMap::new() }
+    Plan { sockets: sockets.iter().map(socket).collect(), backends: BTreeMap::new(), ..Plan::default() }
 }
 
 fn compiled(plan: &Plan, previous: Option<(&Plan, &Arc<Snapshot>)>) -> Arc<Snapshot> {

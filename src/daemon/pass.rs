@@ -21,6 +21,7 @@ use super::{
     source::Sources,
 };
 use crate::{
+    certificate::Engine,
     cli::run::RunOptions,
     compile::compile,
     finding::{Finding, Severity},
@@ -37,6 +38,7 @@ pub struct Pass {
     pub sources: Sources,
     pub names: Names,
     pub reporter: Reporter,
+    pub engine: Engine,
     options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
@@ -94,6 +96,7 @@ impl Pass {
             last_try: Instant::now(),
             assigned_path,
             reporter: Reporter::new(options.clone()),
+            engine: Engine::open(&options.state_dir, options.issuance.clone()),
             options,
         })
     }
@@ -101,7 +104,7 @@ impl Pass {
     /// When a pass is wanted though nothing changes.
     pub fn next(&self) -> Option<Instant> {
         let unwritten = self.reporter.last.unwritten.then(|| self.last_try + AGAIN);
-        self.again.into_iter().chain(unwritten).chain(self.sources.look_again()).min()
+        self.again.into_iter().chain(unwritten).chain(self.sources.look_again()).chain(self.engine.next()).min()
     }
 
     /// Has that time come?
@@ -119,10 +122,18 @@ impl Pass {
         let keeping = self.sources.keep();
         let assigned = std::mem::take(&mut self.addresses.assigned);
         self.addresses = address::addresses(&self.options.addresses, self.options.address_pool, assigned);
-        let objects: Vec<_> = self.sources.objects.values().cloned().collect();
+        let merged = self.engine.objects(&self.sources.objects);
+        let progress = Arc::new(self.engine.progress(&self.sources.objects));
+        let objects: Vec<_> = merged.values().cloned().collect();
         let last_good = std::mem::take(&mut self.last_good);
         let addresses = self.addresses.clone();
-        let input = graph::Input { objects: &objects, addresses: &addresses, last_good: &last_good, now };
+        let input = graph::Input {
+            objects: &objects,
+            addresses: &addresses,
+            last_good: &last_good,
+            now,
+            progress: Some(&progress),
+        };
         let graph = graph::resolve(&input);
         stages.end("resolve");
         self.last_good = graph.last_good();
@@ -132,7 +143,10 @@ impl Pass {
         let unkept = self.fallbacks.keep(&self.last_good.certificates);
         let retry = unkept.as_ref().map(|_| Instant::now() + AGAIN);
         findings.extend(unkept);
-        let plan = lower(&graph);
+        findings.extend(self.engine.findings());
+        self.engine.want(&graph.issuance, now);
+        let mut plan = lower(&graph);
+        self.engine.challenge(&mut plan, &self.addresses.bind);
         stages.end("plan");
         self.resolve_names(&plan, &mut findings).await;
         let compiled = self.compile(plan);
@@ -146,13 +160,15 @@ impl Pass {
         findings.extend(unkept);
         stages.end("keep");
         self.publish(compiled);
+        self.engine.published(&self.plan, &self.sockets);
         self.socket_findings(&graph, &mut findings);
         findings.extend(self.data_plane.unwanted());
         stages.end("publish");
         tracing::debug!(generation = self.snapshot.generation, stages = %stages, "pass");
         self.reporter.submit(Job {
             graph,
-            objects: self.sources.objects.clone(),
+            objects: merged,
+            progress,
             addresses,
             last_good,
             sockets: self.sockets.clone(),
@@ -284,7 +300,14 @@ impl Pass {
 fn last_good(sources: &Sources, addresses: &Addresses, fallbacks: &Fallbacks) -> LastGood {
     let objects: Vec<_> = sources.objects.values().cloned().collect();
     let kept = LastGood { certificates: fallbacks.certificates().clone(), ..LastGood::default() };
-    graph::resolve(&graph::Input { objects: &objects, addresses, last_good: &kept, now: Timestamp::now() }).last_good()
+    graph::resolve(&graph::Input {
+        objects: &objects,
+        addresses,
+        last_good: &kept,
+        now: Timestamp::now(),
+        progress: None,
+    })
+    .last_good()
 }
 
 /// How long the stages of a pass took, for the debug log.

@@ -21,7 +21,7 @@ use crate::{
     api::ObjectKey,
     cli::run::RunOptions,
     finding::{Finding, Severity},
-    graph::{self, Addresses, Graph, LastGood},
+    graph::{self, Addresses, Graph, LastGood, Progress},
     manifest::{
         Ignored, Object,
         accepted::{Objects, object_path, state_finding},
@@ -38,6 +38,7 @@ pub type Documents = BTreeMap<ObjectKey, Arc<Value>>;
 pub struct Job {
     pub graph: Graph,
     pub objects: Arc<Objects>,
+    pub progress: Arc<Progress>,
     pub addresses: Addresses,
     pub last_good: LastGood,
     pub sockets: BTreeMap<SocketAddr, Result<(), String>>,
@@ -157,8 +158,13 @@ impl Desk {
             self.documents = Arc::new(earlier(&self.directory));
         }
         let objects: Vec<_> = job.objects.values().cloned().collect();
-        let input =
-            graph::Input { objects: &objects, addresses: &job.addresses, last_good: &job.last_good, now: job.now };
+        let input = graph::Input {
+            objects: &objects,
+            addresses: &job.addresses,
+            last_good: &job.last_good,
+            now: job.now,
+            progress: Some(&job.progress),
+        };
         job.findings.extend(shadowed(&job.graph, &input));
         let published = Published { sockets: job.sockets.clone() };
         self.documents = Arc::new(self.documents(&job, &objects, &published));

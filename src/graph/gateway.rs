@@ -88,7 +88,7 @@ impl Gateway {
         findings.extend(own.map(|problem| problem.finding(object)));
         for listener in &self.listeners {
             let problems = listener.conflict.iter().chain(&listener.refused).chain(&listener.unresolved);
-            findings.extend(problems.map(|problem| problem.finding(object)));
+            findings.extend(problems.filter(|problem| !problem.quiet).map(|problem| problem.finding(object)));
             findings.extend(listener.warnings.iter().cloned());
         }
     }

@@ -1,12 +1,12 @@
 //! Finding objects: by kind and name, EndpointSlices by their Service, grants and labels by namespace.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use crate::{
-    api::{Kind, reference_grant::ReferenceGrantSpec},
+    api::{Kind, ObjectKey, reference_grant::ReferenceGrantSpec},
     manifest::Object,
 };
 
@@ -21,6 +21,10 @@ pub struct Index<'a> {
     kinds: BTreeMap<Kind, Vec<&'a Object>>,
     slices: HashMap<(&'a str, &'a str), Vec<&'a Object>>,
     pub(super) grants: HashMap<&'a str, Vec<ReferenceGrantSpec>>,
+    /// Secrets that are being issued, by namespace and name: what is said of them.
+    pub(super) pending: BTreeMap<(Arc<str>, String), String>,
+    /// Secrets that were issued here.
+    pub(super) issued: BTreeSet<ObjectKey>,
     /// The namespaces that exist, with their labels.
     pub namespaces: Namespaces,
 }
@@ -33,6 +37,8 @@ impl<'a> Index<'a> {
             kinds: BTreeMap::new(),
             slices: HashMap::new(),
             grants: HashMap::new(),
+            pending: BTreeMap::new(),
+            issued: BTreeSet::new(),
             namespaces: Namespaces::new(objects),
         };
         for object in objects {

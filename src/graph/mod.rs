@@ -31,6 +31,7 @@ pub mod gateway;
 pub mod grant;
 pub mod hostname;
 pub mod index;
+pub mod issuance;
 pub mod listener;
 pub mod namespace;
 pub mod problem;
@@ -43,6 +44,7 @@ pub use backend::{Backend, Target};
 pub use certificate::Certificate;
 pub use class::Class;
 pub use gateway::Gateway;
+pub use issuance::{Issuance, Progress};
 pub use listener::Listener;
 pub use route::{Attachment, Parent, Route};
 pub use rule::{Filter, Rule, RuleBackend};
@@ -59,6 +61,8 @@ pub struct Input<'a> {
     pub last_good: &'a LastGood,
     /// Only certificates' validity is compared with it.
     pub now: Timestamp,
+    /// How far certificates are; none where nothing is issued, as in `gapi check`.
+    pub progress: Option<&'a Progress>,
 }
 
 impl<'a> Input<'a> {
@@ -94,6 +98,8 @@ pub struct Graph {
     pub assigned: BTreeMap<String, IpAddr>,
     /// The regular expressions of the routes that compile.
     pub expressions: BTreeSet<Arc<str>>,
+    /// The issuers, and the certificates wanted of them.
+    pub issuance: Issuance,
     /// Sorted by where they point.
     pub findings: Vec<Finding>,
 }
@@ -115,9 +121,12 @@ impl Graph {
 /// One for each condition that is not as it should be, with the reason of the condition; further
 /// `ParentNotFound`, `NoEndpoints`, `CertificateExpired`, `RedirectLoop` and the like where status has no place for it.
 pub fn resolve(input: &Input) -> Graph {
-    let index = Index::new(input.objects);
+    let mut index = Index::new(input.objects);
     let mut findings = Vec::new();
     let classes = class::resolve(&index, &mut findings);
+    let issuance = issuance::resolve(&index, &classes, input, &mut findings);
+    index.pending = issuance.pending();
+    index.issued = input.progress.map(|progress| progress.stored.clone()).unwrap_or_default();
     let mut gateways = gateway::resolve(&index, &classes, input, &mut findings);
     let assigned = address::assign(&mut gateways, input.addresses);
     conflict::resolve(&mut gateways);
@@ -128,5 +137,5 @@ pub fn resolve(input: &Input) -> Graph {
     findings
         .sort_by(|a, b| (&a.origin, &a.object, &a.field, &a.reason).cmp(&(&b.origin, &b.object, &b.field, &b.reason)));
     findings.dedup();
-    Graph { classes, gateways, routes, backends, assigned, expressions, findings }
+    Graph { classes, gateways, routes, backends, assigned, expressions, issuance, findings }
 }

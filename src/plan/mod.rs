@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+mod challenge;
 mod duration;
 mod lower;
 pub mod precedence;
@@ -15,6 +16,7 @@ mod rule;
 mod shadow;
 
 pub use crate::graph::{Addresses, expression};
+pub use challenge::{ChallengePlan, TlsChallengePlan};
 pub use lower::lower;
 pub use shadow::shadowed;
 
@@ -25,6 +27,9 @@ pub struct Plan {
     pub sockets: BTreeMap<SocketAddr, SocketPlan>,
     /// Every backend that a rule names, by its key (`echo/echo-1:8080`).
     pub backends: BTreeMap<String, BackendPlan>,
+    /// ACME challenges to be answered.
+    #[serde(default, skip_serializing_if = "ChallengePlan::is_empty")]
+    pub challenges: ChallengePlan,
 }
 
 /// One bound socket.

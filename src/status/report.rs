@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    condition,
+    certificate, condition,
     feature::SUPPORTED_FEATURES,
     generated,
     merge::{self, Before, Stamp},
@@ -64,6 +64,9 @@ pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<
     let changed = graph.routes.iter().filter(|route| !input.unchanged.contains(&route.key));
     documents.extend(changed.filter_map(|route| writer.route(&route.key, &route.parents)));
     documents.extend(writer.left(graph));
+    let (object, before) = (|key: &ObjectKey| writer.objects.get(key).copied(), |key: &ObjectKey| writer.before(key));
+    let known = certificate::Known { now: &writer.now, object: &object, before: &before };
+    documents.extend(certificate::documents(graph, &known));
     documents.sort_by(|a, b| a.key.cmp(&b.key));
     documents
 }
@@ -197,7 +200,7 @@ fn reference(parent: &Parent) -> Value {
     fields.into_iter().filter(is_written).collect()
 }
 
-fn document(object: &Object, status: Value) -> StatusDocument {
+pub(super) fn document(object: &Object, status: Value) -> StatusDocument {
     let mut value = json!({
         "apiVersion": object.api_version,
         "kind": &*object.key.kind,

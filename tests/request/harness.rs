@@ -110,6 +110,7 @@ impl Config {
         let backends = std::mem::take(&mut self.backends).into_iter();
         Snapshot {
             generation: 1,
+            challenges: Default::default(),
             sockets: [(address, Arc::new(socket))].into_iter().collect(),
             backends: backends.map(|backend| (backend.key.clone(), Arc::new(backend))).collect(),
         }
