@@ -11,6 +11,7 @@ pub mod completion;
 pub mod describe;
 pub mod echo;
 pub mod get;
+pub mod man;
 pub mod quantity;
 pub mod reload;
 pub mod run;
@@ -49,6 +50,9 @@ enum Command {
     Echo(echo::EchoFlags),
     /// Print a completion script for a shell
     Completion(completion::CompletionFlags),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man(man::ManFlags),
 }
 
 /// Where the daemon's socket and status files are.
@@ -94,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Reload(flags) => reload::run(&flags),
         Command::Echo(flags) => echo::run(flags),
         Command::Completion(flags) => completion::run(&flags),
+        Command::Man(flags) => man::run(&flags),
     };
     result.unwrap_or_else(|failure| failure.exit_code())
 }
