@@ -18,6 +18,7 @@ use tokio::{
 };
 
 mod address;
+mod certificate;
 mod lock;
 mod name;
 mod pass;

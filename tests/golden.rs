@@ -87,7 +87,7 @@ fn pass(text: &[u8], setting: &Setting, now: &str, last_good: &LastGood, before:
     let now: Timestamp = now.parse().unwrap();
     let input = graph::Input { objects: &objects, addresses: &addresses, last_good, now };
     let graph = graph::resolve(&input);
-    let plan = plan::lower(&graph);
+    let plan = plan::lower(&graph, &mut plan::Hosts::default());
     let mut findings = parsed.findings;
     findings.extend(graph.findings.iter().cloned());
     findings.extend(plan::shadowed(&graph, &input));

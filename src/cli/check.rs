@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::source_line;
+use super::{run::ParseFlags, source_line};
 use crate::{
     api::{Kind, ObjectKey},
     finding::{Finding, Origin, Severity},
@@ -41,6 +41,8 @@ pub struct CheckFlags {
     /// Count warnings as errors
     #[arg(long)]
     pub strict: bool,
+    #[command(flatten)]
+    parse: ParseFlags,
 }
 
 /// What `check` prints.
@@ -75,8 +77,9 @@ pub struct CheckReport {
 /// # Errors
 /// Standard output cannot be written.
 pub fn run(flags: CheckFlags) -> anyhow::Result<ExitCode> {
-    let (files, unread) = collect(&flags.paths);
-    let report = check(&files, unread);
+    let bounds = flags.parse.bounds();
+    let (files, unread) = collect(&flags.paths, &bounds);
+    let report = check(&files, unread, &bounds);
     let text = match flags.output {
         CheckOutput::Json => report.json(),
         CheckOutput::Text => report.text(&files, std::io::stdout().is_terminal()),
@@ -89,11 +92,11 @@ pub fn run(flags: CheckFlags) -> anyhow::Result<ExitCode> {
 /// Parses and resolves `files`; an object that stands twice is an error at its second place.
 ///
 /// Addresses are not judged, since those are the daemon's: any that a Gateway asks for is taken for one of the machine's.
-pub fn check(files: &[CheckFile], unread: Vec<Finding>) -> CheckReport {
+pub fn check(files: &[CheckFile], unread: Vec<Finding>, bounds: &Bounds) -> CheckReport {
     let mut report = CheckReport { findings: unread, ..CheckReport::default() };
     let mut first: BTreeMap<ObjectKey, Origin> = BTreeMap::new();
     for file in files {
-        report.add(file, &mut first);
+        report.add(file, bounds, &mut first);
     }
     report.objects.sort_by(|a, b| a.key.cmp(&b.key));
     report.resolve();
@@ -102,8 +105,8 @@ pub fn check(files: &[CheckFile], unread: Vec<Finding>) -> CheckReport {
 }
 
 impl CheckReport {
-    fn add(&mut self, file: &CheckFile, first: &mut BTreeMap<ObjectKey, Origin>) {
-        let parsed = parse_file(&file.name, &file.bytes, &Bounds::default());
+    fn add(&mut self, file: &CheckFile, bounds: &Bounds, first: &mut BTreeMap<ObjectKey, Origin>) {
+        let parsed = parse_file(&file.name, &file.bytes, bounds);
         self.documents += parsed.documents;
         self.rejected += parsed.rejected;
         self.findings.extend(parsed.findings);
@@ -233,16 +236,15 @@ impl<'a> FindingRow<'a> {
 
 /// The files that `paths` mean, each once: a file as named, a directory with all manifests below it, in order; and what
 /// could not be read.
-pub fn collect(paths: &[PathBuf]) -> (Vec<CheckFile>, Vec<Finding>) {
+pub fn collect(paths: &[PathBuf], bounds: &Bounds) -> (Vec<CheckFile>, Vec<Finding>) {
     let (standard, paths): (Vec<PathBuf>, Vec<PathBuf>) =
         paths.iter().cloned().partition(|path| path.as_os_str() == "-");
-    let bounds = Bounds::default();
     let tree = Tree::of_paths(&paths, bounds.bytes as u64);
     let mut files: Vec<CheckFile> = Vec::new();
     let mut findings = tree.findings;
     for (name, file) in tree.files {
-        if let Content::Bytes(bytes) = file.content {
-            files.push(CheckFile { name, bytes });
+        if let Content::Bytes(bytes) = &file.content {
+            files.push(CheckFile { name: name.to_string(), bytes: bytes.clone() });
         }
     }
     if !standard.is_empty() {

@@ -5,12 +5,13 @@
 //! by itself: a rule is broken, a backend's share is, a certificate is left out.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
+use foldhash::HashMap;
 use rustls::sign::CertifiedKey;
 
 use crate::{
@@ -127,11 +128,7 @@ impl Compiler {
         }
         let host = match old {
             // What could not be compiled is tried again, so that it is found again.
-            Some((old_plan, old))
-                if (Arc::ptr_eq(old_plan, plan) || old_plan == plan) && host::is_faultless(plan, old) =>
-            {
-                old.clone()
-            }
+            Some((old_plan, old)) if old_plan == plan && host::is_faultless(plan, old) => old.clone(),
             _ => Arc::new(host::compile(plan, &mut self.findings)),
         };
         self.hosts.insert(Arc::as_ptr(plan), host.clone());

@@ -14,18 +14,19 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{
-    AGAIN, FIRST_LOOKUP, address,
+    AGAIN, FIRST_LOOKUP, address, certificate,
     name::Names,
     reporter::{Job, Reporter},
     source::Sources,
 };
 use crate::{
+    api::Kind,
     cli::run::RunOptions,
     compile::compile,
     finding::{Finding, Severity},
-    graph::{self, Addresses, Graph, LastGood},
-    manifest::span::Bounds,
-    plan::{EndpointsPlan, Plan, lower},
+    graph::{self, Addresses, Graph, LastGood, certificate::CertificatesByUse},
+    manifest::{Object, accepted::Objects},
+    plan::{EndpointsPlan, Hosts, Plan, lower},
     publish::DataPlane,
     snapshot::Snapshot,
 };
@@ -39,6 +40,7 @@ pub struct Pass {
     addresses: Addresses,
     last_good: LastGood,
     plan: Plan,
+    hosts: Hosts,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     snapshot: Arc<Snapshot>,
     data_plane: DataPlane,
@@ -49,6 +51,9 @@ pub struct Pass {
     again: Option<Instant>,
     last_try: Instant,
     assigned_path: PathBuf,
+    /// What the disk holds of them.
+    stale_certificates: CertificatesByUse,
+    certificates_path: PathBuf,
 }
 
 impl Pass {
@@ -65,18 +70,22 @@ impl Pass {
             tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
             BTreeMap::new()
         });
-        let bounds = Bounds {
-            bytes: options.max_file_size,
-            nodes: options.max_nodes,
-            documents: options.max_documents,
-            depth: options.max_depth,
-        };
+        let certificates_path = options.state_dir.join("certificates.json");
+        let stale_certificates = certificate::read(&certificates_path).unwrap_or_else(|error| {
+            tracing::error!(path = %certificates_path.display(), %error, "kept certificates cannot be read");
+            CertificatesByUse::new()
+        });
+        let sources = Sources::open(&options.config_dir, &options.state_dir, options.bounds.clone());
+        let addresses = address::addresses(&options.addresses, options.address_pool, assigned);
         Ok(Pass {
-            sources: Sources::open(&options.config_dir, &options.state_dir, bounds),
+            last_good: last_good(&sources.accepted.objects, &addresses, &stale_certificates),
+            sources,
             names: Names::default(),
-            addresses: address::addresses(&options.addresses, options.address_pool, assigned),
-            last_good: LastGood::default(),
+            addresses,
+            stale_certificates,
+            certificates_path,
             plan: Plan::default(),
+            hosts: Hosts::default(),
             resolved: BTreeMap::new(),
             snapshot: Arc::default(),
             data_plane,
@@ -111,7 +120,7 @@ impl Pass {
         let keeping = self.sources.keep();
         let assigned = std::mem::take(&mut self.addresses.assigned);
         self.addresses = address::addresses(&self.options.addresses, self.options.address_pool, assigned);
-        let objects: Vec<_> = self.sources.objects.values().cloned().collect();
+        let objects: Vec<_> = self.sources.accepted.objects.values().cloned().collect();
         let last_good = std::mem::take(&mut self.last_good);
         let addresses = self.addresses.clone();
         let input = graph::Input { objects: &objects, addresses: &addresses, last_good: &last_good, now };
@@ -121,7 +130,8 @@ impl Pass {
         let mut findings = self.sources.findings.clone();
         findings.extend(graph.findings.iter().cloned());
         findings.extend(self.keep_assigned(&graph));
-        let plan = lower(&graph);
+        findings.extend(self.keep_certificates(&graph));
+        let plan = lower(&graph, &mut self.hosts);
         stages.end("plan");
         self.resolve_names(&plan, &mut findings).await;
         let compiled = self.compile(plan);
@@ -138,7 +148,7 @@ impl Pass {
         tracing::debug!(generation = self.snapshot.generation, stages = %stages, "pass");
         self.reporter.submit(Job {
             graph,
-            objects: self.sources.objects.clone(),
+            objects: self.sources.accepted.objects.clone(),
             addresses,
             last_good,
             sockets: self.sockets.clone(),
@@ -146,7 +156,7 @@ impl Pass {
             generation: self.snapshot.generation,
             now,
             findings,
-            stale: self.sources.stale.clone(),
+            stale: self.sources.accepted.stale.clone(),
             ignored: self.sources.ignored.clone(),
         });
     }
@@ -167,6 +177,19 @@ impl Pass {
         }
         self.addresses.assigned = graph.assigned.clone();
         address::keep_assigned(&self.assigned_path, &graph.assigned)
+    }
+
+    fn keep_certificates(&mut self, graph: &Graph) -> Option<Finding> {
+        let stale = graph.stale_certificates();
+        if self.stale_certificates == stale {
+            return None;
+        }
+        let unkept = certificate::keep(&self.certificates_path, &stale);
+        match unkept.is_some() {
+            true => self.again = Some(Instant::now() + AGAIN),
+            false => self.stale_certificates = stale,
+        }
+        unkept
     }
 
     /// Skipped when the plan and the addresses of names are as before.
@@ -203,7 +226,7 @@ impl Pass {
                 for (index, listener) in gateway.listeners.iter().enumerate() {
                     if keys.contains(listener.key.as_str()) {
                         let field = format!("spec.listeners[{index}].port");
-                        let object = self.sources.objects.get(&gateway.key);
+                        let object = self.sources.accepted.objects.get(&gateway.key);
                         findings.push(Finding {
                             severity: Severity::Error,
                             origin: object.map(|object| object.place(&field)),
@@ -243,6 +266,15 @@ impl Pass {
             remedy: "its last addresses stay in use; check the name and the machine's resolver".to_owned(),
         }));
     }
+}
+
+/// What an earlier run found good, as far as listeners go: their Secrets may have become unusable meanwhile.
+fn last_good(accepted: &Objects, addresses: &Addresses, stale_certificates: &CertificatesByUse) -> LastGood {
+    let matters = |object: &&Arc<Object>| !matches!(object.kind, Kind::HttpRoute | Kind::Service | Kind::EndpointSlice);
+    let objects: Vec<_> = accepted.values().filter(matters).cloned().collect();
+    let last_good = LastGood { certificates: stale_certificates.clone(), ..LastGood::default() };
+    graph::resolve(&graph::Input { objects: &objects, addresses, last_good: &last_good, now: Timestamp::now() })
+        .last_good()
 }
 
 /// How long the stages of a pass took, for the debug log.

@@ -178,7 +178,7 @@ impl Desk {
 
     /// The documents of this report. Routes are many and mostly as they were: theirs are taken over.
     fn documents(&mut self, job: &Job, objects: &[Arc<Object>], published: &Published) -> Documents {
-        let is_unchanged = |route: &&graph::Route| {
+        let is_unchanged = |route: &&Arc<graph::Route>| {
             let (Some(object), Some((before, parents))) = (job.objects.get(&route.key), self.routes.get(&route.key))
             else {
                 return false;

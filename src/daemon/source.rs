@@ -9,14 +9,14 @@ use std::{
 };
 
 use crate::{
-    api::ObjectKey,
     finding::{Finding, Origin, Severity},
     manifest::{
         Ignored,
-        accepted::{self, Merged, Objects, Store, merge, state_finding},
-        parse::{ParsedFile, parse_file},
+        accepted::{Accepted, Objects, Source, Store, state_finding},
+        differences,
+        parse::parse_file,
         span::Bounds,
-        tree::{Content, Directories, Tree},
+        tree::{Content, Directories, Tree, TreeFile},
     },
 };
 
@@ -30,85 +30,77 @@ pub struct Sources {
     tree: Option<Tree>,
     /// The last look read the tree: what it found stands as long as the tree is the same.
     settled: bool,
-    parsed: BTreeMap<String, (Arc<[u8]>, Arc<ParsedFile>)>,
     /// Files with nothing in them that had objects, since when.
-    emptied: BTreeMap<String, Instant>,
+    emptied: BTreeMap<Arc<str>, Instant>,
     state_directory: PathBuf,
     store: Option<Store>,
     /// Records in the store that cannot be used.
     unusable: Vec<Finding>,
     /// What is in force.
-    pub objects: Arc<Objects>,
-    /// Objects in force whose document on disk was rejected.
-    pub stale: std::collections::BTreeSet<ObjectKey>,
+    pub accepted: Accepted,
     /// What the last look found.
     pub findings: Vec<Finding>,
     pub ignored: Vec<Ignored>,
-    pub documents: usize,
 }
 
 impl Sources {
     /// Starts from what the store holds.
     pub fn open(root: &Path, state_directory: &Path, bounds: Bounds) -> Sources {
-        let mut sources = Sources {
+        let state_directory = state_directory.join("accepted");
+        let (store, unusable) =
+            Store::open(&state_directory).map_or((None, Vec::new()), |(store, unusable)| (Some(store), unusable));
+        let accepted = store.as_ref().map(|store| store.objects().clone()).unwrap_or_default();
+        Sources {
             root: root.to_path_buf(),
             bounds,
             tree: None,
             settled: false,
-            parsed: BTreeMap::new(),
             emptied: BTreeMap::new(),
-            state_directory: state_directory.join("accepted"),
-            store: None,
-            unusable: Vec::new(),
-            objects: Arc::default(),
-            stale: Default::default(),
+            state_directory,
+            store,
+            unusable,
+            accepted: Accepted::new(accepted),
             findings: Vec::new(),
             ignored: Vec::new(),
-            documents: 0,
-        };
-        if let Ok((store, unusable)) = Store::open(&sources.state_directory) {
-            sources.objects = Arc::new(store.objects().clone());
-            (sources.store, sources.unusable) = (Some(store), unusable);
         }
-        sources
     }
 
     /// Looks at everything again. With `now_or_never`, asked for by a person, nothing is left for later.
     /// True when an object, a finding or an ignored document changed.
     pub fn look(&mut self, busy: &HashSet<PathBuf>, now_or_never: bool) -> bool {
-        let mut findings = Vec::new();
-        match Tree::scan(&self.root, self.tree.as_ref(), busy, self.bounds.bytes as u64) {
-            Ok(tree) => {
-                let same =
-                    self.tree.replace(tree).zip(self.tree.as_ref()).is_some_and(|(before, tree)| before.is_same(tree));
-                if same && self.settled && self.emptied.is_empty() {
-                    return false;
-                }
-                findings.extend(self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()));
-                self.settled = true;
-            }
+        let tree = match Tree::scan(&self.root, self.tree.as_ref(), busy, self.bounds.bytes as u64) {
+            Ok(tree) => tree,
             Err(error) => {
-                findings.push(self.root_finding(&error.to_string()));
+                let findings = vec![self.root_finding(&error.to_string())];
                 let changed = self.findings != findings;
                 self.findings = findings;
                 self.settled = false;
                 return changed;
             }
+        };
+        let settled = std::mem::replace(&mut self.settled, true);
+        let before = self.tree.take().unwrap_or_default();
+        let is_same = settled && self.emptied.is_empty() && before.is_same(&tree);
+        if !is_same {
+            self.parse(&before, &tree, now_or_never);
         }
-        let sources = self.parse(now_or_never, &mut findings);
-        let ignored = sources.values().flat_map(ignored_of).cloned().collect();
-        self.documents = sources.values().map(documents_of).sum();
+        self.tree = Some(tree);
+        !is_same && self.merge()
+    }
+
+    /// Brings what is in force up to what the files say.
+    fn merge(&mut self) -> bool {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let Merged { objects, stale, findings: merged } =
-            merge(&self.objects, &sources, &now, || uuid::Uuid::new_v4().to_string());
-        findings.extend(merged);
+        let stale = self.accepted.stale.clone();
+        let mut changed = self.accepted.merge(&now, || uuid::Uuid::new_v4().to_string());
+        let parsed = || self.accepted.files().values().filter_map(Source::parsed);
+        let mut findings: Vec<Finding> = self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()).collect();
+        findings.extend(parsed().flat_map(|file| file.findings.iter().cloned()));
+        findings.extend(self.accepted.findings());
         findings.extend(self.unusable.iter().cloned());
-        let same = same(&self.objects, &objects);
-        let changed = !same || self.findings != findings || self.ignored != ignored || self.stale != stale;
-        if !same {
-            self.objects = Arc::new(objects);
-        }
-        (self.stale, self.findings, self.ignored) = (stale, findings, ignored);
+        let ignored = parsed().flat_map(|file| file.ignored.iter().cloned()).collect();
+        changed |= self.findings != findings || self.ignored != ignored || self.accepted.stale != stale;
+        (self.findings, self.ignored) = (findings, ignored);
         changed
     }
 
@@ -122,54 +114,48 @@ impl Sources {
         self.tree.as_ref().map(|tree| tree.directories.clone()).unwrap_or_default()
     }
 
-    fn parse(&mut self, now_or_never: bool, findings: &mut Vec<Finding>) -> BTreeMap<String, accepted::Source> {
-        let Some(tree) = self.tree.take() else { return BTreeMap::new() };
-        self.parsed.retain(|name, _| tree.files.contains_key(name));
-        self.emptied.retain(|name, _| tree.files.contains_key(name));
-        let mut sources = BTreeMap::new();
-        for (name, file) in &tree.files {
-            let source = match &file.content {
-                Content::Bytes(bytes) if now_or_never || !self.is_just_emptied(name, bytes) => {
-                    let parsed = self.parsed(name, bytes);
-                    findings.extend(parsed.findings.iter().cloned());
-                    accepted::Source::Parsed(parsed)
-                }
-                _ => accepted::Source::Unreadable,
-            };
-            sources.insert(name.clone(), source);
+    /// Parses the files of `tree` that are not what they were in `before`.
+    fn parse(&mut self, before: &Tree, tree: &Tree, now_or_never: bool) {
+        let same = |one: &Arc<TreeFile>, other: &Arc<TreeFile>| one.content.is_same(&other.content);
+        let changed = differences(&before.files, &tree.files, same).into_iter();
+        let mut changed: BTreeMap<Arc<str>, Option<Arc<TreeFile>>> =
+            changed.map(|(name, _, file)| (name.clone(), file.cloned())).collect();
+        for name in self.emptied.keys() {
+            changed.entry(name.clone()).or_insert_with(|| tree.files.get(name).cloned());
         }
-        self.tree = Some(tree);
-        sources
+        for (name, file) in changed {
+            let bytes = file.as_ref().and_then(|file| match &file.content {
+                Content::Bytes(bytes) => Some(bytes),
+                Content::Unreadable => None,
+            });
+            let was_emptied = self.emptied.remove(&name);
+            let source = match (&file, bytes) {
+                (None, _) => None,
+                (Some(_), Some(bytes)) if now_or_never || !self.is_just_emptied(&name, bytes, was_emptied) => {
+                    Some(Source::Parsed(Arc::new(parse_file(&name, bytes, &self.bounds))))
+                }
+                _ => Some(Source::Unreadable),
+            };
+            self.accepted.set(&name, source);
+        }
     }
 
     /// A file of no bytes that had objects may be about to be written.
-    fn is_just_emptied(&mut self, name: &str, bytes: &[u8]) -> bool {
-        if !bytes.is_empty() || !self.had_objects(name) {
-            self.emptied.remove(name);
+    fn is_just_emptied(&mut self, name: &Arc<str>, bytes: &[u8], since: Option<Instant>) -> bool {
+        if !bytes.is_empty() || !self.accepted.objects.values().any(|object| object.origin.file == *name) {
             return false;
         }
-        let since = *self.emptied.entry(name.to_owned()).or_insert_with(Instant::now);
-        since.elapsed() < EMPTY
-    }
-
-    fn parsed(&mut self, name: &str, bytes: &Arc<[u8]>) -> Arc<ParsedFile> {
-        match self.parsed.get(name) {
-            Some((known, parsed)) if Arc::ptr_eq(known, bytes) || known == bytes => parsed.clone(),
-            _ => {
-                let parsed = Arc::new(parse_file(name, bytes, &self.bounds));
-                self.parsed.insert(name.to_owned(), (bytes.clone(), parsed.clone()));
-                parsed
-            }
+        let since = since.unwrap_or_else(Instant::now);
+        let is_just_emptied = since.elapsed() < EMPTY;
+        if is_just_emptied {
+            self.emptied.insert(name.clone(), since);
         }
-    }
-
-    fn had_objects(&self, name: &str) -> bool {
-        self.objects.values().any(|object| &*object.origin.file == name)
+        is_just_emptied
     }
 
     /// Begins to make durable what is in force, beside the caller; the result goes to [`Sources::kept`].
     pub fn keep(&mut self) -> impl Future<Output = Kept> + use<> {
-        let (directory, objects) = (self.state_directory.clone(), self.objects.clone());
+        let (directory, objects) = (self.state_directory.clone(), self.accepted.objects.clone());
         let store = self.store.take();
         let keeping = tokio::task::spawn_blocking(move || keep(store, &directory, &objects));
         async move { keeping.await.unwrap_or_default() }
@@ -221,23 +207,4 @@ fn keep(store: Option<Store>, directory: &Path, objects: &Objects) -> Kept {
         kept.error = store.keep(objects).err();
     }
     kept
-}
-
-fn same(one: &Objects, other: &Objects) -> bool {
-    one.len() == other.len()
-        && one.values().zip(other.values()).all(|(one, other)| Arc::ptr_eq(one, other) || one == other)
-}
-
-fn ignored_of(source: &accepted::Source) -> &[Ignored] {
-    match source {
-        accepted::Source::Parsed(file) => &file.ignored,
-        accepted::Source::Unreadable => &[],
-    }
-}
-
-fn documents_of(source: &accepted::Source) -> usize {
-    match source {
-        accepted::Source::Parsed(file) => file.documents,
-        accepted::Source::Unreadable => 0,
-    }
 }

@@ -1,11 +1,13 @@
 //! `backendRefs`: one port of one Service, and where its endpoints are.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt::Display,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
+use foldhash::HashMap;
 use serde_json::Value;
 
 use crate::{
@@ -45,7 +47,7 @@ pub enum Target {
 pub(super) struct Backends<'a> {
     index: &'a Index<'a>,
     /// What was found, by key; the reason and the words where the port cannot be used.
-    resolved: BTreeMap<String, Result<Backend, Unusable>>,
+    resolved: HashMap<Arc<str>, Result<Backend, Unusable>>,
     pub findings: Vec<Finding>,
 }
 
@@ -58,11 +60,11 @@ struct Unusable {
 
 impl<'a> Backends<'a> {
     pub fn new(index: &'a Index<'a>) -> Backends<'a> {
-        Backends { index, resolved: BTreeMap::new(), findings: Vec::new() }
+        Backends { index, resolved: HashMap::default(), findings: Vec::new() }
     }
 
     /// The usable backends.
-    pub fn into_usable(self) -> BTreeMap<String, Backend> {
+    pub fn into_usable(self) -> BTreeMap<Arc<str>, Backend> {
         self.resolved.into_iter().filter_map(|(key, backend)| Some((key, backend.ok()?))).collect()
     }
 
@@ -76,7 +78,7 @@ impl<'a> Backends<'a> {
         from: &str,
         reference: &ObjectReference,
         field: &dyn Display,
-    ) -> Result<String, Problem> {
+    ) -> Result<Arc<str>, Problem> {
         if !reference.group.is_empty() || !matches!(reference.kind.as_str(), "" | "Service") {
             let group =
                 if reference.group.is_empty() { String::new() } else { format!(" of group {}", reference.group) };
@@ -110,17 +112,33 @@ impl<'a> Backends<'a> {
                 "write the port of the Service",
             ));
         };
-        let key = format!("{namespace}/{}:{port}", reference.name);
-        if !self.resolved.contains_key(&key) {
-            let backend = self.backend(service, port);
-            self.resolved.insert(key.clone(), backend);
-        }
-        match &self.resolved[&key] {
+        let key: Arc<str> = format!("{namespace}/{}:{port}", reference.name).into();
+        match self.at(&key, service, port) {
             Ok(_) => Ok(key),
             Err(Unusable { reason, message, remedy }) => {
                 Err(Problem::new(reason, format!("{field}.port"), message.as_str(), remedy.as_str()))
             }
         }
+    }
+
+    /// Is the backend of this key, which [`Backends::resolve`] gave in an earlier pass, there and usable now?
+    pub fn is_usable(&mut self, key: &Arc<str>) -> bool {
+        if let Some(known) = self.resolved.get(key) {
+            return known.is_ok();
+        }
+        let service = key.split_once('/').and_then(|(namespace, rest)| {
+            let (name, port) = rest.rsplit_once(':')?;
+            Some((self.index.get(Kind::Service, namespace, name)?, port.parse().ok()?))
+        });
+        service.is_some_and(|(service, port)| self.at(key, service, port).is_ok())
+    }
+
+    fn at(&mut self, key: &Arc<str>, service: &Object, port: u16) -> &Result<Backend, Unusable> {
+        if !self.resolved.contains_key(key) {
+            let backend = self.backend(service, port);
+            self.resolved.insert(key.clone(), backend);
+        }
+        &self.resolved[key]
     }
 
     fn suggestion(&self, namespace: &str) -> String {
@@ -139,10 +157,10 @@ impl<'a> Backends<'a> {
             message,
             remedy: remedy.into(),
         };
-        let spec: ServiceSpec = object.typed(Some("spec")).map_err(|error| not_found(error, ""))?;
+        let spec: &ServiceSpec = object.typed(Some("spec")).map_err(|error| not_found(error, ""))?;
         let port = spec.ports.iter().find(|port| port.port == number && matches!(port.protocol.as_str(), "" | "TCP"));
         if spec.type_ == "ExternalName" {
-            return external(object, &spec, port, number);
+            return external(object, spec, port, number);
         }
         let Some(port) = port else {
             if spec.ports.iter().any(|port| port.port == number) {
@@ -184,7 +202,9 @@ impl<'a> Backends<'a> {
             };
             self.findings.push(warning(service, "spec.ports", "NoEndpoints", message, remedy));
         }
-        found.addresses.into_iter().collect()
+        found.addresses.sort_unstable();
+        found.addresses.dedup();
+        found.addresses
     }
 }
 
@@ -221,7 +241,7 @@ fn is_h2c(object: &Object, port: &ServicePort) -> Result<bool, Unusable> {
 /// What the slices of a Service, or its Endpoints, have for one port.
 #[derive(Default)]
 struct Found {
-    addresses: BTreeSet<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     /// Some list has a port of this name.
     port: bool,
 }

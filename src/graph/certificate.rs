@@ -38,6 +38,16 @@ pub struct Certificate {
     pub digest: String,
     pub chain_pem: Arc<[u8]>,
     pub key_pem: Arc<[u8]>,
+    /// It is served in place of what its Secret holds now, which cannot be used.
+    pub stale: bool,
+}
+
+impl Certificate {
+    /// One that was found good, of the Secret `key` (`namespace/name`).
+    pub fn new(key: &str, chain_pem: &[u8], key_pem: &[u8]) -> Certificate {
+        let digest = digest(chain_pem, key_pem);
+        Certificate { key: key.into(), digest, chain_pem: chain_pem.into(), key_pem: key_pem.into(), stale: false }
+    }
 }
 
 /// Keys never reach a log.
@@ -109,7 +119,7 @@ impl Referrer<'_> {
                     "put a PEM certificate chain in tls.crt and its unencrypted PEM key in tls.key".to_string();
                 if let Some(last) = last {
                     remedy.push_str(" (the certificate that worked last goes on being served)");
-                    resolved.certificates.push(last.clone());
+                    resolved.certificates.push(Certificate { stale: true, ..last.clone() });
                 }
                 let message = format!("{} cannot be used: {fact}", secret.key);
                 let problem = Problem::new(LISTENER_INVALID_CERTIFICATE_REF, field, message, remedy);
@@ -190,15 +200,15 @@ impl Referrer<'_> {
 /// # Errors
 /// Why the Secret cannot be used.
 fn read(object: &Object, key: &str, last: Option<&Certificate>) -> Result<Certificate, String> {
-    let secret: Secret = object.typed(None)?;
+    let secret: &Secret = object.typed(None)?;
     let entry = |name: &str| secret.bytes(name).ok_or_else(|| format!("it has no entry {name}"));
     let (chain_pem, key_pem) = (entry("tls.crt")?, entry("tls.key")?);
     let digest = digest(&chain_pem, &key_pem);
     if let Some(last) = last.filter(|last| last.digest == digest) {
-        return Ok(last.clone());
+        return Ok(Certificate { stale: false, ..last.clone() });
     }
     check(&chain_pem, &key_pem)?;
-    Ok(Certificate { key: key.into(), digest, chain_pem: chain_pem.into(), key_pem: key_pem.into() })
+    Ok(Certificate::new(key, &chain_pem, &key_pem))
 }
 
 fn digest(chain: &[u8], key: &[u8]) -> String {

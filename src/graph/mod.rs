@@ -31,6 +31,8 @@ pub mod gateway;
 pub mod grant;
 pub mod hostname;
 pub mod index;
+mod known;
+pub mod label;
 pub mod listener;
 pub mod namespace;
 pub mod problem;
@@ -76,6 +78,8 @@ pub struct LastGood {
     pub certificates: certificate::CertificatesByUse,
     /// Expressions that compile: they are not compiled again to find that out.
     pub expressions: BTreeSet<Arc<str>>,
+    /// Routes about which there was nothing to say: they are not resolved again while nothing that they look at changes.
+    pub routes: Arc<known::Known>,
 }
 
 /// What attaches to what. Made by [`resolve`], read by *plan* and *report*.
@@ -87,25 +91,41 @@ pub struct Graph {
     pub gateways: Vec<Gateway>,
     /// HTTPRoutes with at least one Gateway of ours among their parents, the oldest first, then by namespace and name:
     /// the order in which they win.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// What the rules name, by `namespace/service:port`.
-    pub backends: BTreeMap<String, Backend>,
+    pub backends: BTreeMap<Arc<str>, Backend>,
     /// With an address pool: the address of each Gateway (`namespace/name`), to be handed in again next time.
     pub assigned: BTreeMap<String, IpAddr>,
     /// The regular expressions of the routes that compile.
     pub expressions: BTreeSet<Arc<str>>,
     /// Sorted by where they point.
     pub findings: Vec<Finding>,
+    known: Arc<known::Known>,
 }
 
 impl Graph {
     /// What the next pass wants to know of this one.
     pub fn last_good(&self) -> LastGood {
+        LastGood {
+            certificates: self.certificates().collect(),
+            expressions: self.expressions.clone(),
+            routes: self.known.clone(),
+        }
+    }
+}
+
+impl Graph {
+    /// The certificates in use.
+    fn certificates(&self) -> impl Iterator<Item = ((String, String), Certificate)> {
         let listeners = self.gateways.iter().flat_map(|gateway| &gateway.listeners);
-        let certificates = listeners.flat_map(|listener| listener.certificates.iter().map(move |one| (listener, one)));
-        let by_use =
-            |(listener, one): (&Listener, &Certificate)| ((listener.key.clone(), one.key.clone()), one.clone());
-        LastGood { certificates: certificates.map(by_use).collect(), expressions: self.expressions.clone() }
+        listeners.flat_map(|listener| {
+            listener.certificates.iter().map(|one| ((listener.key.clone(), one.key.clone()), one.clone()))
+        })
+    }
+
+    /// Those that are in use although their Secrets say something else, which cannot be used.
+    pub fn stale_certificates(&self) -> certificate::CertificatesByUse {
+        self.certificates().filter(|(_, certificate)| certificate.stale).collect()
     }
 }
 
@@ -121,12 +141,13 @@ pub fn resolve(input: &Input) -> Graph {
     let mut gateways = gateway::resolve(&index, &classes, input, &mut findings);
     let assigned = address::assign(&mut gateways, input.addresses);
     conflict::resolve(&mut gateways);
-    let route::Resolved { routes, backends, expressions } = route::resolve(&index, &mut gateways, input, &mut findings);
+    let route::Resolved { routes, backends, expressions, known } =
+        route::resolve(&index, &mut gateways, input, &mut findings);
     for gateway in &gateways {
         gateway.report(&index, &mut findings);
     }
     findings
         .sort_by(|a, b| (&a.origin, &a.object, &a.field, &a.reason).cmp(&(&b.origin, &b.object, &b.field, &b.reason)));
     findings.dedup();
-    Graph { classes, gateways, routes, backends, assigned, expressions, findings }
+    Graph { classes, gateways, routes, backends, assigned, expressions, findings, known }
 }

@@ -11,16 +11,20 @@ use crate::{
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The namespaces that exist, because an object is in them or a Namespace manifest declares them, with their labels.
+#[derive(Debug, Default, PartialEq)]
 pub struct Namespaces(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Namespaces {
     pub(super) fn new(objects: &[Arc<Object>]) -> Namespaces {
         let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        let mut last: Option<&Arc<str>> = None;
         for object in objects {
             if object.kind == Kind::Namespace {
                 all.insert(object.key.name.to_string(), object.meta.labels.clone());
-            } else if !object.key.namespace.is_empty() && !all.contains_key(&*object.key.namespace) {
-                all.insert(object.key.namespace.to_string(), BTreeMap::new());
+            } else if last != Some(&object.key.namespace) && !object.key.namespace.is_empty() {
+                // Objects come sorted by kind and namespace.
+                last = Some(&object.key.namespace);
+                all.entry(object.key.namespace.to_string()).or_default();
             }
         }
         for (name, labels) in &mut all {

@@ -21,6 +21,7 @@ use super::{
     expression::Expressions,
     gateway::Gateway,
     index::Index,
+    known::{Known, Surroundings},
     problem::{self, Problem, warning},
     rule::{Resolver, Rule},
 };
@@ -28,6 +29,7 @@ use super::{
 /// An HTTPRoute with at least one Gateway of ours among its parents.
 #[derive(Clone, Debug)]
 pub struct Route {
+    pub object: Arc<Object>,
     pub key: ObjectKey,
     /// `namespace/name`: alphabetical order is that of this text, as the spec has it.
     pub name: String,
@@ -64,14 +66,17 @@ pub struct Attachment {
 /// What the routes come to.
 pub(super) struct Resolved {
     /// The oldest first, then by namespace and name.
-    pub routes: Vec<Route>,
-    pub backends: BTreeMap<String, Backend>,
+    pub routes: Vec<Arc<Route>>,
+    pub backends: BTreeMap<Arc<str>, Backend>,
     /// Regular expressions that compile.
     pub expressions: BTreeSet<Arc<str>>,
+    /// For the next pass.
+    pub known: Arc<Known>,
 }
 
 /// Resolves all routes, and counts them at their listeners.
 pub(super) fn resolve(index: &Index, gateways: &mut [Gateway], input: &Input, findings: &mut Vec<Finding>) -> Resolved {
+    let surroundings = Surroundings::new(index, gateways);
     let names = gateways.iter().enumerate().map(|(g, gateway)| ((&*gateway.key.namespace, &*gateway.key.name), g));
     let mut pass = Pass {
         index,
@@ -79,16 +84,18 @@ pub(super) fn resolve(index: &Index, gateways: &mut [Gateway], input: &Input, fi
         names: names.collect(),
         backends: Backends::new(index),
         expressions: Expressions::new(&input.last_good.expressions),
+        before: input.last_good.routes.if_still(&surroundings),
+        known: Known::new(surroundings, &input.last_good.routes),
         findings,
     };
-    let mut routes: Vec<Route> = index.all(Kind::HttpRoute).iter().filter_map(|object| pass.route(object)).collect();
-    let Pass { mut backends, expressions, .. } = pass;
+    let mut routes: Vec<_> = index.all(Kind::HttpRoute).iter().filter_map(|object| pass.route(object)).collect();
+    let Pass { mut backends, expressions, known, .. } = pass;
     routes.sort_by(|a, b| (a.age, &a.name).cmp(&(b.age, &b.name)));
     for attachment in routes.iter().filter(|route| route.is_implemented()).flat_map(|route| &route.attachments) {
         gateways[attachment.gateway].listeners[attachment.listener].attached_routes += 1;
     }
     findings.append(&mut backends.findings);
-    Resolved { routes, backends: backends.into_usable(), expressions: expressions.into_good() }
+    Resolved { routes, backends: backends.into_usable(), expressions: expressions.into_good(), known: Arc::new(known) }
 }
 
 impl Route {
@@ -106,12 +113,38 @@ struct Pass<'p, 'a> {
     names: HashMap<(&'p str, &'p str), usize>,
     backends: Backends<'a>,
     expressions: Expressions<'a>,
+    /// The routes of the pass before, where they still hold, and those of this one.
+    before: Option<&'a Known>,
+    known: Known,
     findings: &'p mut Vec<Finding>,
 }
 
 impl Pass<'_, '_> {
-    fn route(&mut self, object: &Object) -> Option<Route> {
-        let mut spec: HttpRouteSpec = object.typed(Some("spec")).ok()?;
+    fn route(&mut self, object: &Arc<Object>) -> Option<Arc<Route>> {
+        let before = self.before.and_then(|before| before.get(object));
+        if let Some(route) = before.filter(|route| self.still_holds(route)) {
+            self.known.insert(route.clone());
+            return Some(route.clone());
+        }
+        let said = self.findings.len();
+        let route = Arc::new(self.resolve(object)?);
+        if self.findings.len() == said {
+            self.known.insert(route.clone());
+        }
+        Some(route)
+    }
+
+    /// Do the references of a route that was known before lead somewhere still?
+    fn still_holds(&mut self, route: &Route) -> bool {
+        let (backends, expressions) = (&mut self.backends, &mut self.expressions);
+        route.rules.iter().all(|rule| {
+            rule.backend_keys().all(|key| backends.is_usable(key))
+                && rule.expressions().all(|expression| expressions.check(expression).is_ok())
+        })
+    }
+
+    fn resolve(&mut self, object: &Arc<Object>) -> Option<Route> {
+        let mut spec = object.typed::<HttpRouteSpec>(Some("spec")).ok()?.clone();
         let references = self.references(object, &mut spec);
         if references.is_empty() {
             return None;
@@ -125,6 +158,7 @@ impl Pass<'_, '_> {
         self.findings.extend(problems.map(|problem| problem.finding(object)));
 
         let mut route = Route {
+            object: object.clone(),
             key: object.key.clone(),
             name: format!("{}/{}", object.key.namespace, object.key.name),
             age: Age::of(&object.meta),

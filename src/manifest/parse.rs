@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde_json::Value;
+
 use super::{
     Ignored, Object, Positions, Reading,
     admit::{self, Fault},
@@ -124,7 +126,7 @@ impl Parser {
             kind,
             api_version: api_version.to_owned(),
             meta,
-            value: value.into(),
+            value: compact(value).into(),
             origin: self.origin(node.place),
             positions: positions(node),
             reading: Reading::default(),
@@ -252,6 +254,19 @@ fn key(node: &Node, kind: &str, namespaced: bool) -> Option<ObjectKey> {
     Some(ObjectKey::new(kind, namespace, text("name")?))
 }
 
+/// The same without spare room in it: an object is kept for long, and most of its maps have one or two fields.
+fn compact(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, compact(value))).collect(),
+        Value::Array(items) => {
+            let mut items: Vec<Value> = items.into_iter().map(compact).collect();
+            items.shrink_to_fit();
+            items.into()
+        }
+        other => other,
+    }
+}
+
 fn place_of(node: &Node, field: &str) -> Place {
     node.get(field).map_or(node.place, |value| value.place)
 }
@@ -260,7 +275,7 @@ fn place_of(node: &Node, field: &str) -> Place {
 fn positions(root: &Node) -> Positions {
     let mut positions = BTreeMap::new();
     walk(root, &mut String::new(), &mut positions);
-    Arc::new(positions)
+    Arc::new(positions.into())
 }
 
 fn walk(node: &Node, path: &mut String, positions: &mut BTreeMap<String, (u32, u32)>) {

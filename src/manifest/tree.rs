@@ -3,16 +3,26 @@
 //! `*.yaml`, `*.yml` and `*.json`, recursively, symlinks followed; hidden names and editors' leftovers do not count. A
 //! file counts once, by device and inode, so that link loops end. What cannot be read is a finding, and the file stays
 //! in the tree as unreadable: what was accepted from it stays too.
+//!
+//! Every look visits every file, since events alone are not to be believed; a file that did not change costs one `stat`
+//! relative to its open directory, and is the very same value in both trees.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fs::{self, File, Metadata},
+    collections::{BTreeMap, HashSet},
+    ffi::{CStr, CString, OsStr},
+    fs::{self, File},
     io::{self, Read},
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
+
+use foldhash::HashMap;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, readlinkat, stat, statat};
 
 use crate::finding::{Finding, Origin, Severity};
 
@@ -22,12 +32,13 @@ const MAX_DEPTH: usize = 64;
 const MAX_LOOKS: usize = 20;
 /// A file changed this shortly before it was read may change again without a new time stamp, so it is read again.
 const RACY: Duration = Duration::from_millis(50);
+/// Opening never blocks: what was a file a moment ago may be a FIFO by now.
+const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// The files of one scan. Read by *parse*; given to the next scan so that unchanged files are not read again.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    /// By path below the root, `/`-separated.
-    pub files: BTreeMap<String, TreeFile>,
+    pub files: Files,
     /// Every directory that a change could come from, with device and inode: those visited, and the parents of what
     /// links point to.
     pub directories: Directories,
@@ -36,6 +47,9 @@ pub struct Tree {
     /// Device of the root: a change means that a mount came or went.
     pub device: u64,
 }
+
+/// Files by path below the root, `/`-separated. One that did not change since the last scan is shared with it.
+pub type Files = BTreeMap<Arc<str>, Arc<TreeFile>>;
 
 /// Directories by path, with device and inode: another directory of the same name is another one.
 pub type Directories = BTreeMap<PathBuf, (u64, u64)>;
@@ -59,24 +73,35 @@ pub enum Content {
     Unreadable,
 }
 
+impl Content {
+    /// The very same bytes, or nothing in both? A scan that reads equal bytes again keeps those it had.
+    pub fn is_same(&self, other: &Content) -> bool {
+        match (self, other) {
+            (Content::Bytes(one), Content::Bytes(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one == other,
+        }
+    }
+}
+
 /// Equal stamps mean equal bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: (i64, u64),
+    changed: (i64, u64),
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Stamp {
+    fn of(stat: &Stat) -> Stamp {
+        let (device, inode) = identity(stat);
         Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            device,
+            inode,
+            size: stat.st_size as u64,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 
@@ -84,6 +109,10 @@ impl Stamp {
         let changed = SystemTime::UNIX_EPOCH + Duration::new(self.changed.0.max(0) as u64, self.changed.1 as u32);
         now.duration_since(changed).is_ok_and(|age| age > RACY)
     }
+}
+
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
 }
 
 /// Why a scan gave no tree: the last one stays in force.
@@ -95,11 +124,19 @@ pub enum ScanError {
     OtherDevice,
 }
 
+impl From<rustix::io::Errno> for ScanError {
+    fn from(error: rustix::io::Errno) -> ScanError {
+        ScanError::Root(error.into())
+    }
+}
+
 /// Is this the name of a manifest? Hidden names, backups and partial files are not.
 pub fn is_manifest(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    !name.starts_with(['.', '#', '~'])
-        && [".yaml", ".yml", ".json"].iter().any(|ending| lower.len() > ending.len() && lower.ends_with(ending))
+    let ends = |ending: &str| {
+        let start = name.len().saturating_sub(ending.len());
+        start > 0 && name.as_bytes()[start..].eq_ignore_ascii_case(ending.as_bytes())
+    };
+    !name.starts_with(['.', '#', '~']) && [".yaml", ".yml", ".json"].into_iter().any(ends)
 }
 
 impl Tree {
@@ -113,62 +150,95 @@ impl Tree {
         busy: &HashSet<PathBuf>,
         max_file_size: u64,
     ) -> Result<Tree, ScanError> {
-        let metadata = fs::metadata(root)?;
-        if previous.is_some_and(|previous| previous.device != metadata.dev()) {
+        let device = stat(root)?.st_dev;
+        if previous.is_some_and(|previous| previous.device != device) {
             return Err(ScanError::OtherDevice);
         }
         fs::read_dir(root)?;
-        let mut scan = Scan::new(root, previous, busy, max_file_size);
-        scan.directory(root, &metadata, 0);
+        let look = || {
+            let mut scan = Scan::new(previous, busy, max_file_size);
+            scan.directory(
+                CWD,
+                &c_string(root),
+                &Spot { path: root.to_path_buf(), name: String::new() },
+                &stat(root)?,
+                0,
+            );
+            Ok::<Scan, ScanError>(scan)
+        };
+        let mut scan = look()?;
         for _ in 0..MAX_LOOKS {
             if !scan.lacks_something() {
                 break;
             }
             let agrees = !scan.is_torn();
-            let mut next = Scan::new(root, previous, busy, max_file_size);
-            next.directory(root, &fs::metadata(root)?, 0);
-            let same = agrees && !next.is_torn() && scan.tree.files.keys().eq(next.tree.files.keys());
+            let next = look()?;
+            let same = agrees && !next.is_torn() && scan.has_names_of(&next);
             scan = next;
             if same {
                 break;
             }
         }
-        Ok(Tree { device: metadata.dev(), ..scan.tree })
+        Ok(Tree { device, ..scan.finish() })
     }
 
     /// The same files with the very same bytes, and the same to say of them?
     pub fn is_same(&self, other: &Tree) -> bool {
-        let same = |one: &Content, other: &Content| match (one, other) {
-            (Content::Bytes(one), Content::Bytes(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one == other,
-        };
+        let same =
+            |one: &Arc<TreeFile>, other: &Arc<TreeFile>| Arc::ptr_eq(one, other) || one.content.is_same(&other.content);
         self.files.len() == other.files.len()
-            && self
-                .files
-                .iter()
-                .zip(&other.files)
-                .all(|(one, other)| one.0 == other.0 && same(&one.1.content, &other.1.content))
+            && self.files.iter().zip(&other.files).all(|(one, other)| one.0 == other.0 && same(one.1, other.1))
             && self.findings == other.findings
     }
 
     /// The files of single paths, each a file or a directory, named as given: for `gapi check`.
     pub fn of_paths(paths: &[PathBuf], max_file_size: u64) -> Tree {
         let busy = HashSet::new();
-        let mut scan = Scan::new(Path::new(""), None, &busy, max_file_size);
+        let mut scan = Scan::new(None, &busy, max_file_size);
         for path in paths {
-            match fs::metadata(path) {
-                Ok(metadata) if metadata.is_dir() => scan.directory(path, &metadata, 0),
-                Ok(metadata) if metadata.is_file() => scan.file(path, &metadata),
-                Ok(_) => scan.finding(path, Severity::Error, "NotAFile", "is neither a file nor a directory", ""),
-                Err(error) => scan.finding(path, Severity::Error, "Unreadable", &error.to_string(), ""),
+            let spot = Spot { path: path.clone(), name: path.to_string_lossy().into_owned() };
+            let entry = c_string(path);
+            match stat(path) {
+                Ok(stat) if is(&stat, FileType::Directory) => scan.directory(CWD, &entry, &spot, &stat, 0),
+                Ok(stat) if is(&stat, FileType::RegularFile) => scan.file(CWD, &entry, spot.path, &spot.name, &stat),
+                Ok(_) => scan.finding(&spot.name, Severity::Error, "NotAFile", "is neither a file nor a directory", ""),
+                Err(error) => {
+                    scan.finding(&spot.name, Severity::Error, "Unreadable", &io::Error::from(error).to_string(), "")
+                }
             }
         }
-        scan.tree
+        scan.finish()
+    }
+}
+
+fn is(stat: &Stat, kind: FileType) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == kind
+}
+
+/// As system calls want it. A path with a NUL in it names nothing, which is what they then say.
+fn c_string(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
+}
+
+/// Where a directory stands: its full path, and its name below the root.
+struct Spot {
+    path: PathBuf,
+    name: String,
+}
+
+impl Spot {
+    fn child(&self, entry: &CStr) -> (PathBuf, String) {
+        let mut name = String::with_capacity(self.name.len() + 1 + entry.count_bytes());
+        name.push_str(&self.name);
+        if !name.is_empty() && !name.ends_with('/') {
+            name.push('/');
+        }
+        name.push_str(&entry.to_string_lossy());
+        (self.path.join(OsStr::from_bytes(entry.to_bytes())), name)
     }
 }
 
 struct Scan<'a> {
-    root: &'a Path,
     previous: Option<&'a Tree>,
     busy: &'a HashSet<PathBuf>,
     max_file_size: u64,
@@ -176,163 +246,173 @@ struct Scan<'a> {
     seen: HashMap<(u64, u64), PathBuf>,
     /// The directories visited, as they were before they were listed.
     listed: Vec<(PathBuf, Stamp)>,
+    files: Vec<(Arc<str>, Arc<TreeFile>)>,
+    /// How many of them the previous tree has.
+    known: usize,
     tree: Tree,
 }
 
 impl<'a> Scan<'a> {
-    fn new(root: &'a Path, previous: Option<&'a Tree>, busy: &'a HashSet<PathBuf>, max_file_size: u64) -> Scan<'a> {
-        let tree = Tree::default();
-        Scan { root, previous, busy, max_file_size, seen: HashMap::new(), listed: Vec::new(), tree }
+    fn new(previous: Option<&'a Tree>, busy: &'a HashSet<PathBuf>, max_file_size: u64) -> Scan<'a> {
+        let expected = previous.map_or(0, |previous| previous.files.len());
+        Scan {
+            previous,
+            busy,
+            max_file_size,
+            seen: HashMap::with_capacity_and_hasher(expected, Default::default()),
+            listed: Vec::new(),
+            files: Vec::with_capacity(expected),
+            known: 0,
+            tree: Tree::default(),
+        }
+    }
+
+    fn finish(self) -> Tree {
+        Tree { files: self.files.into_iter().collect(), ..self.tree }
     }
 
     /// Is a file gone that was there before?
     fn lacks_something(&self) -> bool {
-        let before = self.previous.into_iter().flat_map(|previous| previous.files.keys());
-        before.into_iter().any(|name| !self.tree.files.contains_key(name))
+        self.previous.is_some_and(|previous| self.known < previous.files.len())
+    }
+
+    fn has_names_of(&self, other: &Scan) -> bool {
+        let names = |scan: &Scan| scan.files.iter().map(|(name, _)| name.clone()).collect::<HashSet<_>>();
+        names(self) == names(other)
     }
 
     /// Did a directory change while others were read? A file that went from one to another may then be in neither.
     fn is_torn(&self) -> bool {
-        let same = |(path, stamp): &(PathBuf, Stamp)| fs::metadata(path).is_ok_and(|now| Stamp::of(&now) == *stamp);
+        let same = |(path, stamp): &(PathBuf, Stamp)| stat(path).is_ok_and(|now| Stamp::of(&now) == *stamp);
         !self.listed.iter().all(same)
     }
 
-    fn directory(&mut self, path: &Path, metadata: &Metadata, depth: usize) {
+    /// The directory `entry` of the directory `parent`, which stands at `spot`.
+    fn directory(&mut self, parent: BorrowedFd, entry: &CStr, spot: &Spot, stat: &Stat, depth: usize) {
         if depth > MAX_DEPTH {
             let fact = format!("is more than {MAX_DEPTH} directories deep and is not read");
-            return self.finding(path, Severity::Error, "TooDeep", &fact, "put it higher up");
+            return self.finding(&spot.name, Severity::Error, "TooDeep", &fact, "put it higher up");
         }
-        if self.is_seen(path, metadata) {
+        if self.is_seen(spot.path.clone(), stat) {
             return;
         }
-        self.tree.directories.insert(path.to_path_buf(), (metadata.dev(), metadata.ino()));
-        self.listed.push((path.to_path_buf(), Stamp::of(metadata)));
-        let entries = match fs::read_dir(path) {
-            Ok(entries) => entries,
-            Err(error) => return self.unreadable_directory(path, &error),
+        self.tree.directories.insert(spot.path.clone(), identity(stat));
+        self.listed.push((spot.path.clone(), Stamp::of(stat)));
+        let opened = openat(parent, entry, OPEN | OFlags::DIRECTORY, Mode::empty());
+        let listed = opened.and_then(|directory| Ok((Dir::read_from(&directory)?, directory)));
+        let (entries, directory) = match listed {
+            Ok(listed) => listed,
+            Err(error) => return self.unreadable_directory(spot, &error.into()),
         };
-        let mut entries: Vec<_> = entries.filter_map(Result::ok).collect();
-        entries.sort_by_key(|entry| entry.file_name());
-        for entry in entries {
-            let link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-            self.entry(&entry.path(), &entry.file_name().to_string_lossy(), link, depth);
+        let mut entries: Vec<_> =
+            entries.filter_map(Result::ok).map(|entry| (entry.file_name().to_owned(), entry.file_type())).collect();
+        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (entry, kind) in entries {
+            if !entry.to_bytes().starts_with(b".") {
+                self.entry(directory.as_fd(), &entry, spot, kind == FileType::Symlink, depth);
+            }
         }
     }
 
-    fn entry(&mut self, path: &Path, name: &str, link: bool, depth: usize) {
-        if name.starts_with('.') {
-            return;
+    /// Visits `entry` of the directory at `spot`.
+    fn entry(&mut self, directory: BorrowedFd, entry: &CStr, spot: &Spot, link: bool, depth: usize) {
+        let (path, name) = spot.child(entry);
+        if link {
+            self.watch_target(directory, entry, spot);
         }
-        if link && let Ok(target) = fs::read_link(path) {
-            let target = path.parent().unwrap_or(Path::new("")).join(target);
-            if let Some(parent) = target.parent()
-                && let Ok(metadata) = fs::metadata(parent)
-            {
-                self.tree.directories.insert(parent.to_path_buf(), (metadata.dev(), metadata.ino()));
-            }
-        }
-        let metadata = match fs::metadata(path) {
-            Ok(metadata) => metadata,
-            Err(_) if !is_manifest(name) => return,
+        let counts = is_manifest(&entry.to_string_lossy());
+        let gone = || statat(directory, entry, AtFlags::SYMLINK_NOFOLLOW).is_err();
+        let stat = match statat(directory, entry, AtFlags::empty()) {
+            Ok(stat) => stat,
+            Err(_) if !counts => return,
             // Gone since the directory was listed: a deletion, which is no news.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => return,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return self.finding(
-                    path,
-                    Severity::Warning,
-                    "DanglingLink",
-                    "is a link to nothing",
-                    "remove or mend it",
-                );
+            Err(rustix::io::Errno::NOENT) if gone() => return,
+            Err(rustix::io::Errno::NOENT) => {
+                let remedy = "remove or mend it";
+                return self.finding(&name, Severity::Warning, "DanglingLink", "is a link to nothing", remedy);
             }
             Err(error) => {
-                let what = format!("cannot be followed: {error}");
-                return self.finding(path, Severity::Warning, "BrokenLink", &what, "remove or mend it");
+                let what = format!("cannot be followed: {}", io::Error::from(error));
+                return self.finding(&name, Severity::Warning, "BrokenLink", &what, "remove or mend it");
             }
         };
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            self.directory(path, &metadata, depth + 1);
-        } else if is_manifest(name) {
-            let special = [
-                (kind.is_fifo(), "a FIFO"),
-                (kind.is_socket(), "a socket"),
-                (kind.is_block_device() || kind.is_char_device(), "a device"),
-            ];
-            match special.iter().find(|(is, _)| *is) {
-                Some((_, what)) => {
-                    let fact = format!("is {what}, not a file, and is not read");
-                    self.finding(path, Severity::Warning, "NotAFile", &fact, "");
-                }
-                None => self.file(path, &metadata),
-            }
+        let what = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => return self.directory(directory, entry, &Spot { path, name }, &stat, depth + 1),
+            _ if !counts => return,
+            FileType::Fifo => "a FIFO",
+            FileType::Socket => "a socket",
+            FileType::BlockDevice | FileType::CharacterDevice => "a device",
+            _ => return self.file(directory, entry, path, &name, &stat),
+        };
+        self.finding(&name, Severity::Warning, "NotAFile", &format!("is {what}, not a file, and is not read"), "");
+    }
+
+    /// A change to what a link points to comes from another directory than the link's.
+    fn watch_target(&mut self, directory: BorrowedFd, entry: &CStr, spot: &Spot) {
+        let Ok(target) = readlinkat(directory, entry, Vec::new()) else { return };
+        let target = spot.path.join(OsStr::from_bytes(target.to_bytes()));
+        if let Some(parent) = target.parent()
+            && let Ok(stat) = stat(parent)
+        {
+            self.tree.directories.insert(parent.to_path_buf(), identity(&stat));
         }
     }
 
     /// Was this file or directory visited under another path? The number of a file that was replaced since is free for
     /// the next one, which is not the same file.
-    fn is_seen(&mut self, path: &Path, metadata: &Metadata) -> bool {
-        let identity = (metadata.dev(), metadata.ino());
-        let earlier = self.seen.insert(identity, path.to_path_buf());
-        earlier.is_some_and(|earlier| {
-            fs::metadata(earlier).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == identity)
-        })
+    fn is_seen(&mut self, path: PathBuf, now: &Stat) -> bool {
+        let earlier = self.seen.insert(identity(now), path);
+        earlier.is_some_and(|earlier| stat(&earlier).is_ok_and(|stat| identity(&stat) == identity(now)))
     }
 
-    fn file(&mut self, path: &Path, metadata: &Metadata) {
-        if self.is_seen(path, metadata) {
+    fn file(&mut self, directory: BorrowedFd, entry: &CStr, path: PathBuf, name: &str, stat: &Stat) {
+        let is_busy = !self.busy.is_empty() && self.busy.contains(&path);
+        if self.is_seen(path, stat) {
             return;
         }
-        let name = self.name(path);
-        let stamp = Stamp::of(metadata);
-        let before = self.previous.and_then(|previous| previous.files.get(&name));
-        if let Some(before) = before
-            && (self.busy.contains(path) || before.stamp.as_ref() == Some(&stamp))
+        let stamp = Stamp::of(stat);
+        let before = self.previous.and_then(|previous| previous.files.get_key_value(name));
+        self.known += usize::from(before.is_some());
+        if let Some((name, before)) = before
+            && (is_busy || before.stamp.as_ref() == Some(&stamp))
         {
-            let file =
-                TreeFile { owner: metadata.uid(), group: metadata.gid(), mode: metadata.mode(), ..before.clone() };
-            self.tree.files.insert(name, file);
-            return;
+            return self.files.push((name.clone(), before.clone()));
         }
         let now = SystemTime::now();
-        let content = self.read(path, metadata);
+        let mut content = self.read(directory, entry, name, stat);
+        if let Some((_, before)) = before
+            && before.content == content
+        {
+            content = before.content.clone();
+        }
         let settled = content != Content::Unreadable && stamp.is_settled(now);
-        let file = TreeFile {
-            content,
-            owner: metadata.uid(),
-            group: metadata.gid(),
-            mode: metadata.mode(),
-            stamp: settled.then_some(stamp),
-        };
-        self.tree.files.insert(name, file);
+        let (owner, group, mode) = (stat.st_uid, stat.st_gid, stat.st_mode);
+        let file = TreeFile { content, owner, group, mode, stamp: settled.then_some(stamp) };
+        self.files.push((before.map_or_else(|| name.into(), |(name, _)| name.clone()), Arc::new(file)));
     }
 
-    fn read(&mut self, path: &Path, metadata: &Metadata) -> Content {
+    fn read(&mut self, directory: BorrowedFd, entry: &CStr, name: &str, stat: &Stat) -> Content {
         let too_large = |size: u64, max: u64| format!("has {size} bytes, more than the {max} that a file may have");
-        if metadata.len() > self.max_file_size {
-            let fact = too_large(metadata.len(), self.max_file_size);
-            self.finding(path, Severity::Error, "FileTooLarge", &fact, "split it, or raise --max-file-size");
+        let expected = stat.st_size as u64;
+        if expected > self.max_file_size {
+            let fact = too_large(expected, self.max_file_size);
+            self.finding(name, Severity::Error, "FileTooLarge", &fact, "split it, or raise --max-file-size");
             return Content::Unreadable;
         }
-        // Not blocking: what was a file a moment ago may be a FIFO by now.
-        let opened = rustix::fs::open(
-            path,
-            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        );
-        let mut bytes = Vec::with_capacity(metadata.len() as usize);
+        let opened = openat(directory, entry, OPEN, Mode::empty());
+        let mut bytes = Vec::with_capacity(expected as usize + 1);
         let read = opened
             .map_err(io::Error::from)
             .and_then(|fd| File::from(fd).take(self.max_file_size + 1).read_to_end(&mut bytes));
         match read {
             Err(error) => {
                 let fact = format!("cannot be read: {error}");
-                self.finding(path, Severity::Error, "Unreadable", &fact, "what was accepted from it stays in force");
+                self.finding(name, Severity::Error, "Unreadable", &fact, "what was accepted from it stays in force");
                 Content::Unreadable
             }
             Ok(size) if size as u64 > self.max_file_size => {
                 let fact = too_large(size as u64, self.max_file_size);
-                self.finding(path, Severity::Error, "FileTooLarge", &fact, "split it, or raise --max-file-size");
+                self.finding(name, Severity::Error, "FileTooLarge", &fact, "split it, or raise --max-file-size");
                 Content::Unreadable
             }
             Ok(_) => Content::Bytes(bytes.into()),
@@ -340,24 +420,20 @@ impl<'a> Scan<'a> {
     }
 
     /// What was known below a directory that cannot be listed any more stays, as unreadable.
-    fn unreadable_directory(&mut self, path: &Path, error: &io::Error) {
+    fn unreadable_directory(&mut self, spot: &Spot, error: &io::Error) {
         let fact = format!("cannot be listed: {error}");
-        self.finding(path, Severity::Error, "Unreadable", &fact, "what was accepted from it stays in force");
-        let below = format!("{}/", self.name(path));
+        self.finding(&spot.name, Severity::Error, "Unreadable", &fact, "what was accepted from it stays in force");
+        let below = format!("{}/", spot.name);
         for (name, file) in self.previous.iter().flat_map(|previous| &previous.files) {
             if name.starts_with(&below) {
-                let file = TreeFile { content: Content::Unreadable, stamp: None, ..file.clone() };
-                self.tree.files.insert(name.clone(), file);
+                let file = TreeFile { content: Content::Unreadable, stamp: None, ..TreeFile::clone(file) };
+                self.known += 1;
+                self.files.push((name.clone(), Arc::new(file)));
             }
         }
     }
 
-    fn name(&self, path: &Path) -> String {
-        path.strip_prefix(self.root).unwrap_or(path).to_string_lossy().into_owned()
-    }
-
-    fn finding(&mut self, path: &Path, severity: Severity, reason: &str, fact: &str, remedy: &str) {
-        let file = self.name(path);
+    fn finding(&mut self, file: &str, severity: Severity, reason: &str, fact: &str, remedy: &str) {
         self.tree.findings.push(Finding {
             severity,
             message: format!("{file} {fact}"),
@@ -405,7 +481,7 @@ mod tests {
         symlink("nothing", root.path().join("gone.yaml")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, root.path().join("pipe.yaml"), rustix::fs::Mode::RWXU).unwrap();
         let tree = scan(root.path(), None);
-        assert_eq!(tree.files.keys().collect::<Vec<_>>(), ["b/one.yaml"]);
+        assert_eq!(tree.files.keys().map(|name| &**name).collect::<Vec<_>>(), ["b/one.yaml"]);
         let reasons: Vec<_> = tree.findings.iter().map(|finding| finding.reason.as_str()).collect();
         assert_eq!(reasons, ["DanglingLink", "NotAFile"]);
     }

@@ -15,11 +15,11 @@ mod rule;
 mod shadow;
 
 pub use crate::graph::{Addresses, expression};
-pub use lower::lower;
+pub use lower::{Hosts, lower};
 pub use shadow::shadowed;
 
 /// All of the run-time configuration. Equal plans need no compile and no publish.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Plan {
     /// By the address to bind; an unspecified IP stands for all addresses of that family.
     pub sockets: BTreeMap<SocketAddr, SocketPlan>,
@@ -28,7 +28,7 @@ pub struct Plan {
 }
 
 /// One bound socket.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SocketPlan {
     /// True for HTTPS, false for HTTP. A socket never mixes the two: *resolve* marks such listeners Conflicted.
     pub tls: bool,
@@ -37,7 +37,7 @@ pub struct SocketPlan {
 }
 
 /// One listener of one Gateway at one socket. Hostnames are unique within a socket.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ListenerPlan {
     /// `namespace/gateway/listener`.
     pub key: String,
@@ -50,7 +50,7 @@ pub struct ListenerPlan {
 }
 
 /// A certificate chain with its key. Compared by content.
-#[derive(Clone, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CertificatePlan {
     /// `namespace/secret`.
     pub key: String,
@@ -68,8 +68,9 @@ impl std::fmt::Debug for CertificatePlan {
     }
 }
 
-/// All that the routes with one hostname, as written, have to say at one listener.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+/// All that the routes with one hostname, as written, have to say at one listener. `Eq`, so that comparing a shared one
+/// with itself costs nothing.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HostPlan {
     /// Lower case, `*.example.com` for a wildcard; none for routes without hostnames.
     pub hostname: Option<String>,
@@ -80,7 +81,7 @@ pub struct HostPlan {
 }
 
 /// One match of one rule.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct MatchPlan {
     pub path: PathPlan,
     pub method: Option<String>,
@@ -111,7 +112,7 @@ pub struct ValuePlan {
 }
 
 /// What is done with a request that matched.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RulePlan {
     /// `namespace/route`.
     pub route: String,
@@ -133,7 +134,7 @@ pub struct RulePlan {
 }
 
 /// `rules[].retry`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RetryPlan {
     pub codes: Vec<u16>,
     /// In addition to the first attempt.
@@ -142,7 +143,7 @@ pub struct RetryPlan {
 }
 
 /// A filter of a rule or of a backendRef.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FilterPlan {
     Cors(CorsPlan),
@@ -168,7 +169,7 @@ pub enum FilterPlan {
 }
 
 /// Header modification: set, then add, then remove. Names in lower case.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HeadersPlan {
     pub set: Vec<(String, String)>,
     pub add: Vec<(String, String)>,
@@ -176,7 +177,7 @@ pub struct HeadersPlan {
 }
 
 /// `path` of a redirect or rewrite.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PathModifierPlan {
     Full(String),
@@ -185,7 +186,7 @@ pub enum PathModifierPlan {
 }
 
 /// `cors`, as written.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CorsPlan {
     pub allow_origins: Vec<String>,
     pub allow_credentials: bool,
@@ -196,7 +197,7 @@ pub struct CorsPlan {
 }
 
 /// `backendRefs[]`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct WeightedBackendPlan {
     /// Key into [`Plan::backends`]; none for an invalid reference, whose share is answered 500.
     pub backend: Option<String>,
@@ -205,7 +206,7 @@ pub struct WeightedBackendPlan {
 }
 
 /// One port of one Service.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct BackendPlan {
     pub protocol: BackendProtocol,
     pub endpoints: EndpointsPlan,
@@ -223,7 +224,7 @@ pub enum BackendProtocol {
 }
 
 /// Where a backend's endpoints are.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EndpointsPlan {
     /// Ready endpoints, sorted; empty answers 503.
