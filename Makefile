@@ -1,6 +1,7 @@
 # make test      what CI runs: formatting, lints, documentation, all tests
 # make demo      builds, runs an example on loopback and shows what it does (EXAMPLE=name, or all)
 # make bench     gapi beside nginx, HAProxy and a bare relay, one core each
+# make bench-reload   from the rename of a manifest to the first answer by it, with 3,000 routes
 # make build, fmt, lint, doc
 
 SHELL := /bin/bash
@@ -8,7 +9,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO_TARGET_DIR ?= target
 EXAMPLE ?= quickstart
 
-.PHONY: build release test demo bench fmt fmt-check lint doc setup
+.PHONY: build release test demo bench bench-reload fmt fmt-check lint doc setup
 .DEFAULT_GOAL := build
 
 setup:
@@ -30,6 +31,9 @@ bench: release
 	@scripts/setup bench
 	cargo build --locked --release --manifest-path benches/peers/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/peers
 	@benches/peers/run
+
+bench-reload: release
+	@benches/reload/run
 
 fmt: setup
 	cargo fmt

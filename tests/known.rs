@@ -21,7 +21,7 @@ fn pool() -> Vec<Arc<Object>> {
     texts.flat_map(|text| parse_file("in.yaml", &text, &Bounds::default()).objects).map(Arc::new).collect()
 }
 
-fn pass(objects: &[Arc<Object>], last_good: &LastGood, hosts: &mut plan::Hosts) -> (Graph, Plan) {
+fn pass(objects: &Arc<[Arc<Object>]>, last_good: &LastGood, hosts: &mut plan::Hosts) -> (Graph, Plan) {
     let addresses = Addresses {
         bind: vec!["0.0.0.0".parse().unwrap()],
         advertised: vec!["192.0.2.1".parse().unwrap()],
@@ -55,15 +55,23 @@ fn what_is_taken_over_is_what_would_come_anew() {
     let mut before: Vec<Arc<graph::Route>> = Vec::new();
     for _ in 0..EDITS {
         for _ in 0..random.usize(1..4) {
-            let object = &pool[random.usize(0..pool.len())];
+            // Rarely of the kinds that all routes look at: each change of those has everything resolved anew.
+            let rarely = random.usize(0..20) == 0;
+            let object = &loop {
+                let object = &pool[random.usize(0..pool.len())];
+                let common = matches!(object.kind, Kind::Gateway | Kind::ReferenceGrant | Kind::Namespace);
+                if common == rarely {
+                    break object;
+                }
+            };
             match random.usize(0..4) {
                 0 => _ = objects.remove(&object.key),
                 _ => _ = objects.insert(object.key.clone(), object.clone()),
             }
         }
-        let list: Vec<_> = objects.values().cloned().collect();
+        let list: Arc<[_]> = objects.values().cloned().collect();
         let (graph, plan) = pass(&list, &last_good, &mut hosts);
-        let anew = LastGood { routes: Default::default(), ..last_good };
+        let anew = LastGood { known: Default::default(), ..last_good };
         let (graph_anew, plan_anew) = pass(&list, &anew, &mut plan::Hosts::default());
         assert_same(&graph, &graph_anew);
         assert_eq!(plan, plan_anew);
@@ -73,7 +81,5 @@ fn what_is_taken_over_is_what_would_come_anew() {
         last_good = graph.last_good();
         before = graph.routes;
     }
-    // Edits of Gateways, grants and namespaces are many here, and each has everything resolved anew.
-    assert!(taken_over * 10 > resolved, "{taken_over} of {resolved} routes were taken over");
-    assert!(pool.iter().any(|object| object.kind == Kind::ReferenceGrant));
+    assert!(taken_over * 5 > resolved, "{taken_over} of {resolved} routes were taken over");
 }

@@ -130,8 +130,9 @@ impl CheckReport {
         let mut addresses = Addresses { bind: vec![Ipv4Addr::UNSPECIFIED.into()], ..Addresses::default() };
         addresses.advertised = asked.collect();
         addresses.advertised.push(Ipv4Addr::LOCALHOST.into());
+        let objects = self.objects.as_slice().into();
         let input = graph::Input {
-            objects: &self.objects,
+            objects: &objects,
             addresses: &addresses,
             last_good: &LastGood::default(),
             now: Timestamp::now(),

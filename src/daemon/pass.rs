@@ -120,7 +120,7 @@ impl Pass {
         let keeping = self.sources.keep();
         let assigned = std::mem::take(&mut self.addresses.assigned);
         self.addresses = address::addresses(&self.options.addresses, self.options.address_pool, assigned);
-        let objects: Vec<_> = self.sources.accepted.objects.values().cloned().collect();
+        let objects: Arc<[_]> = self.sources.accepted.objects.values().cloned().collect();
         let last_good = std::mem::take(&mut self.last_good);
         let addresses = self.addresses.clone();
         let input = graph::Input { objects: &objects, addresses: &addresses, last_good: &last_good, now };
@@ -271,7 +271,7 @@ impl Pass {
 /// What an earlier run found good, as far as listeners go: their Secrets may have become unusable meanwhile.
 fn last_good(accepted: &Objects, addresses: &Addresses, stale_certificates: &CertificatesByUse) -> LastGood {
     let matters = |object: &&Arc<Object>| !matches!(object.kind, Kind::HttpRoute | Kind::Service | Kind::EndpointSlice);
-    let objects: Vec<_> = accepted.values().filter(matters).cloned().collect();
+    let objects: Arc<[_]> = accepted.values().filter(matters).cloned().collect();
     let last_good = LastGood { certificates: stale_certificates.clone(), ..LastGood::default() };
     graph::resolve(&graph::Input { objects: &objects, addresses, last_good: &last_good, now: Timestamp::now() })
         .last_good()

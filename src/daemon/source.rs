@@ -80,10 +80,8 @@ impl Sources {
         };
         let settled = std::mem::replace(&mut self.settled, true);
         let before = self.tree.take().unwrap_or_default();
-        let is_same = settled && self.emptied.is_empty() && before.is_same(&tree);
-        if !is_same {
-            self.parse(&before, &tree, now_or_never);
-        }
+        let is_read = self.parse(&before, &tree, now_or_never);
+        let is_same = settled && !is_read && before.findings == tree.findings;
         self.tree = Some(tree);
         !is_same && self.merge()
     }
@@ -114,8 +112,8 @@ impl Sources {
         self.tree.as_ref().map(|tree| tree.directories.clone()).unwrap_or_default()
     }
 
-    /// Parses the files of `tree` that are not what they were in `before`.
-    fn parse(&mut self, before: &Tree, tree: &Tree, now_or_never: bool) {
+    /// Parses the files of `tree` that are not what they were in `before`. True when there was one.
+    fn parse(&mut self, before: &Tree, tree: &Tree, now_or_never: bool) -> bool {
         let same = |one: &Arc<TreeFile>, other: &Arc<TreeFile>| one.content.is_same(&other.content);
         let changed = differences(&before.files, &tree.files, same).into_iter();
         let mut changed: BTreeMap<Arc<str>, Option<Arc<TreeFile>>> =
@@ -123,6 +121,7 @@ impl Sources {
         for name in self.emptied.keys() {
             changed.entry(name.clone()).or_insert_with(|| tree.files.get(name).cloned());
         }
+        let is_any = !changed.is_empty();
         for (name, file) in changed {
             let bytes = file.as_ref().and_then(|file| match &file.content {
                 Content::Bytes(bytes) => Some(bytes),
@@ -138,6 +137,7 @@ impl Sources {
             };
             self.accepted.set(&name, source);
         }
+        is_any
     }
 
     /// A file of no bytes that had objects may be about to be written.

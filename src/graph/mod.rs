@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::HashMap;
 use jiff::Timestamp;
 
 use crate::{api::ObjectKey, finding::Finding};
@@ -54,7 +55,7 @@ use index::Index;
 /// All that *resolve* may know.
 pub struct Input<'a> {
     /// Objects of every kind, sorted by key.
-    pub objects: &'a [Arc<Object>],
+    pub objects: &'a Arc<[Arc<Object>]>,
     /// The addresses that Gateways may have.
     pub addresses: &'a Addresses,
     /// [`Graph::last_good`] of the pass before.
@@ -78,8 +79,8 @@ pub struct LastGood {
     pub certificates: certificate::CertificatesByUse,
     /// Expressions that compile: they are not compiled again to find that out.
     pub expressions: BTreeSet<Arc<str>>,
-    /// Routes about which there was nothing to say: they are not resolved again while nothing that they look at changes.
-    pub routes: Arc<known::Known>,
+    /// What need not be resolved again as long as nothing changes that it looks at.
+    pub known: Arc<known::Known>,
 }
 
 /// What attaches to what. Made by [`resolve`], read by *plan* and *report*.
@@ -93,7 +94,7 @@ pub struct Graph {
     /// the order in which they win.
     pub routes: Vec<Arc<Route>>,
     /// What the rules name, by `namespace/service:port`.
-    pub backends: BTreeMap<Arc<str>, Backend>,
+    pub backends: Arc<HashMap<Arc<str>, Backend>>,
     /// With an address pool: the address of each Gateway (`namespace/name`), to be handed in again next time.
     pub assigned: BTreeMap<String, IpAddr>,
     /// The regular expressions of the routes that compile.
@@ -109,7 +110,7 @@ impl Graph {
         LastGood {
             certificates: self.certificates().collect(),
             expressions: self.expressions.clone(),
-            routes: self.known.clone(),
+            known: self.known.clone(),
         }
     }
 }

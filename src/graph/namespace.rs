@@ -15,16 +15,21 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 pub struct Namespaces(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Namespaces {
-    pub(super) fn new(objects: &[Arc<Object>]) -> Namespaces {
+    /// `kinds` are the objects of each kind, sorted by namespace.
+    pub(super) fn new(kinds: &BTreeMap<Kind, &[Arc<Object>]>) -> Namespaces {
         let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-        let mut last: Option<&Arc<str>> = None;
-        for object in objects {
-            if object.kind == Kind::Namespace {
-                all.insert(object.key.name.to_string(), object.meta.labels.clone());
-            } else if last != Some(&object.key.namespace) && !object.key.namespace.is_empty() {
-                // Objects come sorted by kind and namespace.
-                last = Some(&object.key.namespace);
-                all.entry(object.key.namespace.to_string()).or_default();
+        for mut objects in kinds.values().copied() {
+            while let Some(first) = objects.first() {
+                let namespace = &first.key.namespace;
+                if first.kind == Kind::Namespace {
+                    all.insert(first.key.name.to_string(), first.meta.labels.clone());
+                } else if !namespace.is_empty() {
+                    all.entry(namespace.to_string()).or_default();
+                }
+                let rest = &objects[1..];
+                let is_last = namespace.is_empty() || rest.first().is_some_and(|next| next.key.namespace != *namespace);
+                let same = if is_last { 0 } else { rest.partition_point(|next| next.key.namespace == *namespace) };
+                objects = &rest[same..];
             }
         }
         for (name, labels) in &mut all {

@@ -1,9 +1,8 @@
 //! HTTPRoutes: to which listeners they attach, and what each parent has to say.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
+
+use foldhash::HashMap;
 
 use crate::{
     api::{
@@ -17,11 +16,11 @@ use crate::{
 
 use super::{
     Age, Input, attach,
-    backend::{Backend, Backends},
+    backend::{Backend, Backends, ResolvedBackends},
     expression::Expressions,
     gateway::Gateway,
     index::Index,
-    known::{Known, Surroundings},
+    known::{Before, Known},
     problem::{self, Problem, warning},
     rule::{Resolver, Rule},
 };
@@ -29,7 +28,6 @@ use super::{
 /// An HTTPRoute with at least one Gateway of ours among its parents.
 #[derive(Clone, Debug)]
 pub struct Route {
-    pub object: Arc<Object>,
     pub key: ObjectKey,
     /// `namespace/name`: alphabetical order is that of this text, as the spec has it.
     pub name: String,
@@ -67,7 +65,7 @@ pub struct Attachment {
 pub(super) struct Resolved {
     /// The oldest first, then by namespace and name.
     pub routes: Vec<Arc<Route>>,
-    pub backends: BTreeMap<Arc<str>, Backend>,
+    pub backends: Arc<HashMap<Arc<str>, Backend>>,
     /// Regular expressions that compile.
     pub expressions: BTreeSet<Arc<str>>,
     /// For the next pass.
@@ -76,26 +74,37 @@ pub(super) struct Resolved {
 
 /// Resolves all routes, and counts them at their listeners.
 pub(super) fn resolve(index: &Index, gateways: &mut [Gateway], input: &Input, findings: &mut Vec<Finding>) -> Resolved {
-    let surroundings = Surroundings::new(index, gateways);
+    let before = Before::new(&input.last_good.known, input.objects, index, gateways);
+    let own = gateways.to_vec();
     let names = gateways.iter().enumerate().map(|(g, gateway)| ((&*gateway.key.namespace, &*gateway.key.name), g));
     let mut pass = Pass {
         index,
         gateways,
         names: names.collect(),
-        backends: Backends::new(index),
+        backends: Backends::new(index, &before),
         expressions: Expressions::new(&input.last_good.expressions),
-        before: input.last_good.routes.if_still(&surroundings),
-        known: Known::new(surroundings, &input.last_good.routes),
+        before: &before,
+        known: HashMap::default(),
         findings,
     };
     let mut routes: Vec<_> = index.all(Kind::HttpRoute).iter().filter_map(|object| pass.route(object)).collect();
-    let Pass { mut backends, expressions, known, .. } = pass;
+    let Pass { backends, expressions, known, .. } = pass;
     routes.sort_by(|a, b| (a.age, &a.name).cmp(&(b.age, &b.name)));
     for attachment in routes.iter().filter(|route| route.is_implemented()).flat_map(|route| &route.attachments) {
         gateways[attachment.gateway].listeners[attachment.listener].attached_routes += 1;
     }
-    findings.append(&mut backends.findings);
-    Resolved { routes, backends: backends.into_usable(), expressions: expressions.into_good(), known: Arc::new(known) }
+    let ResolvedBackends { usable, noted, findings: mut said } = backends.finish();
+    findings.append(&mut said);
+    let backends = Arc::new(usable);
+    let known = Known {
+        objects: input.objects.clone(),
+        namespaces: index.namespaces.clone(),
+        gateways: own,
+        routes: known,
+        backends: backends.clone(),
+        noted,
+    };
+    Resolved { routes, backends, expressions: expressions.into_good(), known: Arc::new(known) }
 }
 
 impl Route {
@@ -113,23 +122,23 @@ struct Pass<'p, 'a> {
     names: HashMap<(&'p str, &'p str), usize>,
     backends: Backends<'a>,
     expressions: Expressions<'a>,
-    /// The routes of the pass before, where they still hold, and those of this one.
-    before: Option<&'a Known>,
-    known: Known,
+    before: &'a Before<'a>,
+    /// Routes about which there is nothing to say, by the address of their object.
+    known: HashMap<usize, Arc<Route>>,
     findings: &'p mut Vec<Finding>,
 }
 
 impl Pass<'_, '_> {
     fn route(&mut self, object: &Arc<Object>) -> Option<Arc<Route>> {
-        let before = self.before.and_then(|before| before.get(object));
-        if let Some(route) = before.filter(|route| self.still_holds(route)) {
-            self.known.insert(route.clone());
-            return Some(route.clone());
-        }
+        let address = Arc::as_ptr(object).addr();
+        let before = self.before.route(address).filter(|route| self.still_holds(route));
         let said = self.findings.len();
-        let route = Arc::new(self.resolve(object)?);
+        let route = match before {
+            Some(route) => route.clone(),
+            None => Arc::new(self.resolve(object)?),
+        };
         if self.findings.len() == said {
-            self.known.insert(route.clone());
+            self.known.insert(address, route.clone());
         }
         Some(route)
     }
@@ -158,7 +167,6 @@ impl Pass<'_, '_> {
         self.findings.extend(problems.map(|problem| problem.finding(object)));
 
         let mut route = Route {
-            object: object.clone(),
             key: object.key.clone(),
             name: format!("{}/{}", object.key.namespace, object.key.name),
             age: Age::of(&object.meta),

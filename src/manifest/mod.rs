@@ -117,6 +117,19 @@ pub struct Ignored {
     pub reason: String,
 }
 
+/// The same without spare room in it: documents are kept for long, and most of their maps have one or two fields.
+pub fn compact(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, compact(value))).collect(),
+        Value::Array(items) => {
+            let mut items: Vec<Value> = items.into_iter().map(compact).collect();
+            items.shrink_to_fit();
+            items.into()
+        }
+        other => other,
+    }
+}
+
 /// Where two maps differ: each key that has no value, or another one, in one of them, with both values.
 pub fn differences<'a, K: Ord, V>(
     before: &'a BTreeMap<K, V>,

@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
-
 use super::{
     Ignored, Object, Positions, Reading,
     admit::{self, Fault},
+    compact,
     served::{Served, served},
     span::{self, Bounds, Content, Document, Node, Place, Refusal},
 };
@@ -252,19 +251,6 @@ fn key(node: &Node, kind: &str, namespaced: bool) -> Option<ObjectKey> {
     let text = |field: &str| metadata.get(field).and_then(Node::as_str).filter(|text| !text.is_empty());
     let namespace = if namespaced { text("namespace").unwrap_or("default") } else { "" };
     Some(ObjectKey::new(kind, namespace, text("name")?))
-}
-
-/// The same without spare room in it: an object is kept for long, and most of its maps have one or two fields.
-fn compact(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, compact(value))).collect(),
-        Value::Array(items) => {
-            let mut items: Vec<Value> = items.into_iter().map(compact).collect();
-            items.shrink_to_fit();
-            items.into()
-        }
-        other => other,
-    }
 }
 
 fn place_of(node: &Node, field: &str) -> Place {

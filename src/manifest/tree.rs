@@ -182,15 +182,6 @@ impl Tree {
         Ok(Tree { device, ..scan.finish() })
     }
 
-    /// The same files with the very same bytes, and the same to say of them?
-    pub fn is_same(&self, other: &Tree) -> bool {
-        let same =
-            |one: &Arc<TreeFile>, other: &Arc<TreeFile>| Arc::ptr_eq(one, other) || one.content.is_same(&other.content);
-        self.files.len() == other.files.len()
-            && self.files.iter().zip(&other.files).all(|(one, other)| one.0 == other.0 && same(one.1, other.1))
-            && self.findings == other.findings
-    }
-
     /// The files of single paths, each a file or a directory, named as given: for `gapi check`.
     pub fn of_paths(paths: &[PathBuf], max_file_size: u64) -> Tree {
         let busy = HashSet::new();
