@@ -57,7 +57,7 @@ fn what_is_taken_over_is_what_would_come_anew() {
         for _ in 0..random.usize(1..4) {
             // Rarely of the kinds that all routes look at: each change of those has everything resolved anew.
             let rarely = random.usize(0..20) == 0;
-            let object = &loop {
+            let object = loop {
                 let object = &pool[random.usize(0..pool.len())];
                 let common = matches!(object.kind, Kind::Gateway | Kind::ReferenceGrant | Kind::Namespace);
                 if common == rarely {

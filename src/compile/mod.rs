@@ -5,6 +5,7 @@
 //! by itself: a rule is broken, a backend's share is, a certificate is left out.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
@@ -154,27 +155,24 @@ fn compile_backends(
     previous: Option<(&Plan, &Arc<Snapshot>)>,
     resolved_names: &BTreeMap<String, Vec<IpAddr>>,
 ) -> foldhash::HashMap<BackendKey, Arc<Backend>> {
-    let compile = |(key, plan): (&String, &BackendPlan)| {
+    let compile = |(key, plan): (&BackendKey, &BackendPlan)| {
         let endpoints = endpoints(&plan.endpoints, resolved_names);
         let protocol = match plan.protocol {
             BackendProtocol::Http1 => Protocol::Http1,
             BackendProtocol::H2c => Protocol::H2c,
         };
-        let old = previous.and_then(|(_, snapshot)| snapshot.backends.get(key.as_str()));
+        let old = previous.and_then(|(_, snapshot)| snapshot.backends.get(key));
         match old {
-            Some(old) if old.protocol == protocol && old.endpoints == endpoints => (old.key.clone(), old.clone()),
-            _ => {
-                let key: BackendKey = key.as_str().into();
-                (key.clone(), Arc::new(Backend { key, protocol, endpoints }))
-            }
+            Some(old) if old.protocol == protocol && *old.endpoints == *endpoints => (old.key.clone(), old.clone()),
+            _ => (key.clone(), Arc::new(Backend { key: key.clone(), protocol, endpoints: endpoints.into() })),
         }
     };
     plan.backends.iter().map(compile).collect()
 }
 
-fn endpoints(plan: &EndpointsPlan, resolved_names: &BTreeMap<String, Vec<IpAddr>>) -> Box<[SocketAddr]> {
+fn endpoints<'p>(plan: &'p EndpointsPlan, resolved_names: &BTreeMap<String, Vec<IpAddr>>) -> Cow<'p, [SocketAddr]> {
     match plan {
-        EndpointsPlan::Addresses(addresses) => addresses.as_slice().into(),
+        EndpointsPlan::Addresses(addresses) => Cow::Borrowed(addresses),
         EndpointsPlan::Name { host, port } => {
             let addresses = resolved_names.get(host).map(Vec::as_slice).unwrap_or_default();
             addresses.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()

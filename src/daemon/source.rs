@@ -91,12 +91,11 @@ impl Sources {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let stale = self.accepted.stale.clone();
         let mut changed = self.accepted.merge(&now, || uuid::Uuid::new_v4().to_string());
-        let parsed = || self.accepted.files().values().filter_map(Source::parsed);
         let mut findings: Vec<Finding> = self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()).collect();
-        findings.extend(parsed().flat_map(|file| file.findings.iter().cloned()));
+        findings.extend(self.accepted.noted().flat_map(|file| file.findings.iter().cloned()));
         findings.extend(self.accepted.findings());
         findings.extend(self.unusable.iter().cloned());
-        let ignored = parsed().flat_map(|file| file.ignored.iter().cloned()).collect();
+        let ignored = self.accepted.noted().flat_map(|file| file.ignored.iter().cloned()).collect();
         changed |= self.findings != findings || self.ignored != ignored || self.accepted.stale != stale;
         (self.findings, self.ignored) = (findings, ignored);
         changed

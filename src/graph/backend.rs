@@ -41,7 +41,7 @@ pub struct Backend {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     /// Ready endpoints, sorted, each once.
-    Addresses(Vec<SocketAddr>),
+    Addresses(Arc<[SocketAddr]>),
     /// An ExternalName.
     Name { host: String, port: u16 },
 }
@@ -209,7 +209,7 @@ impl<'a> Backends<'a> {
     }
 
     /// Ready endpoints: of the EndpointSlices, or, where there is none, of the Endpoints object.
-    fn endpoints(&mut self, service: &'a Object, port: &ServicePort) -> Vec<SocketAddr> {
+    fn endpoints(&mut self, service: &'a Object, port: &ServicePort) -> Arc<[SocketAddr]> {
         let (namespace, name) = (&*service.key.namespace, &*service.key.name);
         let by_service = self.slices.get_or_insert_with(|| by_service(self.index));
         let slices = by_service.get(&(namespace, name)).map_or(&[][..], Vec::as_slice);
@@ -238,7 +238,7 @@ impl<'a> Backends<'a> {
         }
         found.addresses.sort_unstable();
         found.addresses.dedup();
-        found.addresses
+        found.addresses.into()
     }
 }
 
@@ -285,7 +285,7 @@ fn external(object: &Object, spec: &ServiceSpec, port: Option<&ServicePort>, num
     let host = spec.external_name.as_deref().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
     // An address written as a name needs no resolver.
     let target = match host.parse::<IpAddr>() {
-        Ok(ip) => Target::Addresses(vec![SocketAddr::new(ip, number)]),
+        Ok(ip) => Target::Addresses([SocketAddr::new(ip, number)].into()),
         Err(_) => Target::Name { host, port: number },
     };
     Ok(Backend { h2c, target })

@@ -73,6 +73,8 @@ pub struct Accepted {
     pub stale: BTreeSet<ObjectKey>,
     /// By name.
     files: BTreeMap<Arc<str>, Source>,
+    /// Files about which there is something to say.
+    noted: BTreeSet<Arc<str>>,
     /// Which files declare or reject an object, and where in [`ParsedFile::objects`].
     places: BTreeSet<(ObjectKey, Arc<str>, usize)>,
     /// What is to be judged.
@@ -86,9 +88,9 @@ impl Accepted {
         Accepted { touched: objects.keys().cloned().collect(), objects: Arc::new(objects), ..Accepted::default() }
     }
 
-    /// What each file has become, by name.
-    pub fn files(&self) -> &BTreeMap<Arc<str>, Source> {
-        &self.files
+    /// The files with findings or with documents that are ignored, in the order of their names.
+    pub fn noted(&self) -> impl Iterator<Item = &ParsedFile> {
+        self.noted.iter().filter_map(|name| self.files.get(name)?.parsed())
     }
 
     /// Takes note of what a file has become; none where it is gone.
@@ -101,6 +103,11 @@ impl Accepted {
             self.places.remove(&(key.clone(), name.clone(), position));
             self.touched.insert(key.clone());
         }
+        let parsed = self.files.get(name).and_then(Source::parsed);
+        match parsed.is_some_and(|file| !file.findings.is_empty() || !file.ignored.is_empty()) {
+            true => self.noted.insert(name.clone()),
+            false => self.noted.remove(name),
+        };
         for (key, position) in self.files.get(name).iter().flat_map(|source| source.places()) {
             self.places.insert((key.clone(), name.clone(), position));
             self.touched.insert(key.clone());

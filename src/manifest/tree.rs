@@ -8,10 +8,12 @@
 //! relative to its open directory, and is the very same value in both trees.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, btree_map},
     ffi::{CStr, CString, OsStr},
     fs::{self, File},
     io::{self, Read},
+    iter::Peekable,
+    ops::Bound,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::ffi::OsStrExt,
@@ -156,14 +158,9 @@ impl Tree {
         }
         fs::read_dir(root)?;
         let look = || {
-            let mut scan = Scan::new(previous, busy, max_file_size);
-            scan.directory(
-                CWD,
-                &c_string(root),
-                &Spot { path: root.to_path_buf(), name: String::new() },
-                &stat(root)?,
-                0,
-            );
+            let mut scan = Scan::new(root, previous, busy, max_file_size);
+            let entry = c_string(root);
+            scan.directory(CWD, &entry, Spot { path: root.to_path_buf(), name: String::new() }, &stat(root)?, 0);
             Ok::<Scan, ScanError>(scan)
         };
         let mut scan = look()?;
@@ -185,16 +182,19 @@ impl Tree {
     /// The files of single paths, each a file or a directory, named as given: for `gapi check`.
     pub fn of_paths(paths: &[PathBuf], max_file_size: u64) -> Tree {
         let busy = HashSet::new();
-        let mut scan = Scan::new(None, &busy, max_file_size);
+        let here = Path::new("");
+        let mut scan = Scan::new(here, None, &busy, max_file_size);
         for path in paths {
-            let spot = Spot { path: path.clone(), name: path.to_string_lossy().into_owned() };
-            let entry = c_string(path);
+            let (entry, name) = (c_string(path), path.to_string_lossy().into_owned());
             match stat(path) {
-                Ok(stat) if is(&stat, FileType::Directory) => scan.directory(CWD, &entry, &spot, &stat, 0),
-                Ok(stat) if is(&stat, FileType::RegularFile) => scan.file(CWD, &entry, spot.path, &spot.name, &stat),
-                Ok(_) => scan.finding(&spot.name, Severity::Error, "NotAFile", "is neither a file nor a directory", ""),
+                Ok(stat) if is(&stat, FileType::Directory) => {
+                    scan.directory(CWD, &entry, Spot { path: path.clone(), name }, &stat, 0);
+                }
+                Ok(stat) if is(&stat, FileType::RegularFile) => scan.file(CWD, &entry, here, &name, &stat),
+                Ok(_) => scan.finding(&name, Severity::Error, "NotAFile", "is neither a file nor a directory", ""),
                 Err(error) => {
-                    scan.finding(&spot.name, Severity::Error, "Unreadable", &io::Error::from(error).to_string(), "")
+                    let fact = io::Error::from(error).to_string();
+                    scan.finding(&name, Severity::Error, "Unreadable", &fact, "");
                 }
             }
         }
@@ -218,23 +218,33 @@ struct Spot {
 }
 
 impl Spot {
-    fn child(&self, entry: &CStr) -> (PathBuf, String) {
-        let mut name = String::with_capacity(self.name.len() + 1 + entry.count_bytes());
-        name.push_str(&self.name);
-        if !name.is_empty() && !name.ends_with('/') {
-            name.push('/');
-        }
-        name.push_str(&entry.to_string_lossy());
-        (self.path.join(OsStr::from_bytes(entry.to_bytes())), name)
+    /// What the names of its entries begin with.
+    fn prefix(&self) -> String {
+        let slash = if self.name.is_empty() || self.name.ends_with('/') { "" } else { "/" };
+        format!("{}{slash}", self.name)
     }
 }
 
+fn join(directory: &Path, entry: &CStr) -> PathBuf {
+    directory.join(OsStr::from_bytes(entry.to_bytes()))
+}
+
+/// What was visited.
+enum Seen {
+    Directory(PathBuf),
+    /// By its position in [`Scan::files`].
+    File(usize),
+}
+
 struct Scan<'a> {
+    root: &'a Path,
     previous: Option<&'a Tree>,
+    /// The files of `previous` from where the scan stands: names mostly come in their order.
+    ahead: Option<Peekable<btree_map::Range<'a, Arc<str>, Arc<TreeFile>>>>,
     busy: &'a HashSet<PathBuf>,
     max_file_size: u64,
-    /// What was visited, by device and inode, and under which path.
-    seen: HashMap<(u64, u64), PathBuf>,
+    /// By device and inode.
+    seen: HashMap<(u64, u64), Seen>,
     /// The directories visited, as they were before they were listed.
     listed: Vec<(PathBuf, Stamp)>,
     files: Vec<(Arc<str>, Arc<TreeFile>)>,
@@ -244,10 +254,12 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(previous: Option<&'a Tree>, busy: &'a HashSet<PathBuf>, max_file_size: u64) -> Scan<'a> {
+    fn new(root: &'a Path, previous: Option<&'a Tree>, busy: &'a HashSet<PathBuf>, max_file_size: u64) -> Scan<'a> {
         let expected = previous.map_or(0, |previous| previous.files.len());
         Scan {
+            root,
             previous,
+            ahead: None,
             busy,
             max_file_size,
             seen: HashMap::with_capacity_and_hasher(expected, Default::default()),
@@ -279,12 +291,12 @@ impl<'a> Scan<'a> {
     }
 
     /// The directory `entry` of the directory `parent`, which stands at `spot`.
-    fn directory(&mut self, parent: BorrowedFd, entry: &CStr, spot: &Spot, stat: &Stat, depth: usize) {
+    fn directory(&mut self, parent: BorrowedFd, entry: &CStr, spot: Spot, stat: &Stat, depth: usize) {
         if depth > MAX_DEPTH {
             let fact = format!("is more than {MAX_DEPTH} directories deep and is not read");
             return self.finding(&spot.name, Severity::Error, "TooDeep", &fact, "put it higher up");
         }
-        if self.is_seen(spot.path.clone(), stat) {
+        if self.is_seen(stat, || Seen::Directory(spot.path.clone())) {
             return;
         }
         self.tree.directories.insert(spot.path.clone(), identity(stat));
@@ -293,25 +305,29 @@ impl<'a> Scan<'a> {
         let listed = opened.and_then(|directory| Ok((Dir::read_from(&directory)?, directory)));
         let (entries, directory) = match listed {
             Ok(listed) => listed,
-            Err(error) => return self.unreadable_directory(spot, &error.into()),
+            Err(error) => return self.unreadable_directory(&spot, &error.into()),
         };
         let mut entries: Vec<_> =
             entries.filter_map(Result::ok).map(|entry| (entry.file_name().to_owned(), entry.file_type())).collect();
         entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut name = spot.prefix();
+        let length = name.len();
         for (entry, kind) in entries {
-            if !entry.to_bytes().starts_with(b".") {
-                self.entry(directory.as_fd(), &entry, spot, kind == FileType::Symlink, depth);
+            if entry.to_bytes().starts_with(b".") {
+                continue;
             }
+            if kind == FileType::Symlink {
+                self.watch_target(directory.as_fd(), &entry, &spot.path);
+            }
+            name.truncate(length);
+            name.push_str(&entry.to_string_lossy());
+            self.entry(directory.as_fd(), &entry, &spot.path, &name, depth);
         }
     }
 
-    /// Visits `entry` of the directory at `spot`.
-    fn entry(&mut self, directory: BorrowedFd, entry: &CStr, spot: &Spot, link: bool, depth: usize) {
-        let (path, name) = spot.child(entry);
-        if link {
-            self.watch_target(directory, entry, spot);
-        }
-        let counts = is_manifest(&entry.to_string_lossy());
+    /// Visits `entry` of the directory at `parent`; `name` is its name below the root.
+    fn entry(&mut self, directory: BorrowedFd, entry: &CStr, parent: &Path, name: &str, depth: usize) {
+        let counts = is_manifest(name.rsplit('/').next().unwrap_or(name));
         let gone = || statat(directory, entry, AtFlags::SYMLINK_NOFOLLOW).is_err();
         let stat = match statat(directory, entry, AtFlags::empty()) {
             Ok(stat) => stat,
@@ -320,28 +336,31 @@ impl<'a> Scan<'a> {
             Err(rustix::io::Errno::NOENT) if gone() => return,
             Err(rustix::io::Errno::NOENT) => {
                 let remedy = "remove or mend it";
-                return self.finding(&name, Severity::Warning, "DanglingLink", "is a link to nothing", remedy);
+                return self.finding(name, Severity::Warning, "DanglingLink", "is a link to nothing", remedy);
             }
             Err(error) => {
                 let what = format!("cannot be followed: {}", io::Error::from(error));
-                return self.finding(&name, Severity::Warning, "BrokenLink", &what, "remove or mend it");
+                return self.finding(name, Severity::Warning, "BrokenLink", &what, "remove or mend it");
             }
         };
         let what = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => return self.directory(directory, entry, &Spot { path, name }, &stat, depth + 1),
+            FileType::Directory => {
+                let spot = Spot { path: join(parent, entry), name: name.to_owned() };
+                return self.directory(directory, entry, spot, &stat, depth + 1);
+            }
             _ if !counts => return,
             FileType::Fifo => "a FIFO",
             FileType::Socket => "a socket",
             FileType::BlockDevice | FileType::CharacterDevice => "a device",
-            _ => return self.file(directory, entry, path, &name, &stat),
+            _ => return self.file(directory, entry, parent, name, &stat),
         };
-        self.finding(&name, Severity::Warning, "NotAFile", &format!("is {what}, not a file, and is not read"), "");
+        self.finding(name, Severity::Warning, "NotAFile", &format!("is {what}, not a file, and is not read"), "");
     }
 
     /// A change to what a link points to comes from another directory than the link's.
-    fn watch_target(&mut self, directory: BorrowedFd, entry: &CStr, spot: &Spot) {
+    fn watch_target(&mut self, directory: BorrowedFd, entry: &CStr, path: &Path) {
         let Ok(target) = readlinkat(directory, entry, Vec::new()) else { return };
-        let target = spot.path.join(OsStr::from_bytes(target.to_bytes()));
+        let target = join(path, &target);
         if let Some(parent) = target.parent()
             && let Ok(stat) = stat(parent)
         {
@@ -351,18 +370,39 @@ impl<'a> Scan<'a> {
 
     /// Was this file or directory visited under another path? The number of a file that was replaced since is free for
     /// the next one, which is not the same file.
-    fn is_seen(&mut self, path: PathBuf, now: &Stat) -> bool {
-        let earlier = self.seen.insert(identity(now), path);
-        earlier.is_some_and(|earlier| stat(&earlier).is_ok_and(|stat| identity(&stat) == identity(now)))
+    fn is_seen(&mut self, now: &Stat, this: impl FnOnce() -> Seen) -> bool {
+        let earlier = match self.seen.get(&identity(now)) {
+            Some(Seen::Directory(path)) => stat(path).ok(),
+            Some(Seen::File(index)) => stat(&self.root.join(&*self.files[*index].0)).ok(),
+            None => None,
+        };
+        let is_seen = earlier.is_some_and(|earlier| identity(&earlier) == identity(now));
+        if !is_seen {
+            self.seen.insert(identity(now), this());
+        }
+        is_seen
     }
 
-    fn file(&mut self, directory: BorrowedFd, entry: &CStr, path: PathBuf, name: &str, stat: &Stat) {
-        let is_busy = !self.busy.is_empty() && self.busy.contains(&path);
-        if self.is_seen(path, stat) {
+    /// The file of this name in the previous tree.
+    fn before(&mut self, name: &str) -> Option<(&'a Arc<str>, &'a Arc<TreeFile>)> {
+        let files = &self.previous?.files;
+        let from_here = || files.range::<str, _>((Bound::Included(name), Bound::Unbounded)).peekable();
+        let ahead = self.ahead.get_or_insert_with(from_here);
+        if ahead.peek().is_none_or(|(next, _)| ***next != *name) {
+            *ahead = from_here();
+        }
+        ahead.next_if(|(next, _)| ***next == *name)
+    }
+
+    /// The file `entry` of the directory at `parent`.
+    fn file(&mut self, directory: BorrowedFd, entry: &CStr, parent: &Path, name: &str, stat: &Stat) {
+        let position = self.files.len();
+        if self.is_seen(stat, || Seen::File(position)) {
             return;
         }
+        let is_busy = !self.busy.is_empty() && self.busy.contains(&join(parent, entry));
         let stamp = Stamp::of(stat);
-        let before = self.previous.and_then(|previous| previous.files.get_key_value(name));
+        let before = self.before(name);
         self.known += usize::from(before.is_some());
         if let Some((name, before)) = before
             && (is_busy || before.stamp.as_ref() == Some(&stamp))

@@ -78,7 +78,7 @@ pub fn lower(graph: &Graph, known: &mut Hosts) -> Plan {
     }
     let used: HashSet<&str> = shared.now.0.values().flat_map(|host| host.rules.iter().flat_map(backends)).collect();
     let backends = graph.backends.iter().filter(|(key, _)| used.contains(&***key));
-    plan.backends = backends.map(|(key, one)| (key.to_string(), backend(one))).collect();
+    plan.backends = backends.map(|(key, one)| (key.clone(), backend(one))).collect();
     *known = shared.now;
     plan
 }

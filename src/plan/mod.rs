@@ -24,7 +24,7 @@ pub struct Plan {
     /// By the address to bind; an unspecified IP stands for all addresses of that family.
     pub sockets: BTreeMap<SocketAddr, SocketPlan>,
     /// Every backend that a rule names, by its key (`echo/echo-1:8080`).
-    pub backends: BTreeMap<String, BackendPlan>,
+    pub backends: BTreeMap<Arc<str>, BackendPlan>,
 }
 
 /// One bound socket.
@@ -228,13 +228,13 @@ pub enum BackendProtocol {
 #[serde(rename_all = "camelCase")]
 pub enum EndpointsPlan {
     /// Ready endpoints, sorted; empty answers 503.
-    Addresses(Vec<SocketAddr>),
+    Addresses(Arc<[SocketAddr]>),
     /// An ExternalName, resolved at run time.
     Name { host: String, port: u16 },
 }
 
 impl Default for EndpointsPlan {
     fn default() -> Self {
-        EndpointsPlan::Addresses(Vec::new())
+        EndpointsPlan::Addresses([].into())
     }
 }
