@@ -172,7 +172,7 @@ impl Pass<'_, '_> {
             age: Age::of(&object.meta),
             hostnames: spec.hostnames,
             rules,
-            parents: Vec::new(),
+            parents: Vec::with_capacity(references.len()),
             attachments: Vec::new(),
         };
         for (i, reference, gateway) in references {
@@ -180,6 +180,7 @@ impl Pass<'_, '_> {
             let conditions = conditions(accepted, &route.rules, &unresolved);
             route.parents.push(Parent { reference, conditions });
         }
+        route.attachments.shrink_to_fit();
         self.findings.extend(attach::untaken(object, &route));
         self.findings.extend(attach::unserved(object, &route, self.gateways));
         self.findings.extend(attach::redirect_loops(object, &route, self.gateways));

@@ -99,7 +99,7 @@ impl Resolver<'_, '_> {
         broken.extend(incompatible(&spec, &field));
         let matches = self.matches(spec.matches, &field, &mut broken);
         let filters = self.filters(spec.filters, &format_args!("{field}"));
-        let mut backends = Vec::new();
+        let mut backends = Vec::with_capacity(spec.backend_refs.len());
         for (i, backend) in spec.backend_refs.into_iter().enumerate() {
             let filters = self.filters(backend.filters, &format_args!("{field}.backendRefs[{i}]"));
             let key = self.reference(&backend.reference, &format_args!("{field}.backendRefs[{i}]"));
@@ -121,7 +121,7 @@ impl Resolver<'_, '_> {
 
     /// The `filters` of what stands at `field`.
     fn filters(&mut self, filters: Vec<HttpRouteFilter>, field: &dyn Display) -> Vec<Filter> {
-        let mut resolved = Vec::new();
+        let mut resolved = Vec::with_capacity(filters.len());
         for (i, spec) in filters.into_iter().enumerate() {
             let mut backend = None;
             if let Some(mirror) = &spec.request_mirror {
@@ -142,7 +142,7 @@ impl Resolver<'_, '_> {
     /// rule.
     fn matches(&mut self, specs: Vec<HttpRouteMatch>, field: &str, broken: &mut Vec<Problem>) -> Vec<Match> {
         let specs = if specs.is_empty() { vec![HttpRouteMatch::default()] } else { specs };
-        let mut matches = Vec::new();
+        let mut matches = Vec::with_capacity(specs.len());
         for (index, mut spec) in specs.into_iter().enumerate() {
             let before = broken.len();
             if let Some(path) = spec.path.take_if(|path| path.type_ == "RegularExpression") {

@@ -235,6 +235,8 @@ impl Parser {
     }
 
     fn finish(mut self) -> ParsedFile {
+        // Most files have one document, and are kept for long.
+        self.parsed.objects.shrink_to_fit();
         let more = self.parsed.findings.len().saturating_sub(LISTED);
         if more > 0 {
             self.parsed.findings.truncate(LISTED);

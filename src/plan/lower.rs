@@ -249,7 +249,7 @@ fn length(path: &str) -> usize {
 
 fn host(hostname: Option<&str>, routes: &[&Arc<Route>]) -> HostPlan {
     let mut positions = HashMap::default();
-    let mut rules = Vec::new();
+    let mut rules = Vec::with_capacity(routes.iter().map(|route| route.rules.len()).sum());
     for route in routes {
         for rule in &route.rules {
             positions.insert(std::ptr::from_ref(rule), rules.len());
@@ -258,7 +258,10 @@ fn host(hostname: Option<&str>, routes: &[&Arc<Route>]) -> HostPlan {
     }
     let entries = entries(routes).into_iter();
     let matches = entries.map(|entry| MatchPlan { rule: positions[&std::ptr::from_ref(entry.rule)], ..entry.plan });
-    HostPlan { hostname: hostname.map(str::to_ascii_lowercase), matches: matches.collect(), rules }
+    // Kept from plan to plan: without the room that the entries took.
+    let mut matches: Vec<MatchPlan> = matches.collect();
+    matches.shrink_to_fit();
+    HostPlan { hostname: hostname.map(str::to_ascii_lowercase), matches, rules }
 }
 
 #[cfg(test)]
