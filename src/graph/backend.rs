@@ -51,13 +51,15 @@ pub(super) struct Backends<'a> {
     index: &'a Index<'a>,
     before: &'a Before<'a>,
     /// EndpointSlices by namespace and Service; made when the first is asked for.
-    slices: Option<HashMap<(&'a str, &'a str), Vec<&'a Arc<Object>>>>,
+    slices: Option<SlicesByService<'a>>,
     usable: HashMap<Arc<str>, Backend>,
     unusable: HashMap<Arc<str>, Unusable>,
     /// Those of the usable ones about which there is something to say.
     noted: HashSet<Arc<str>>,
     findings: Vec<Finding>,
 }
+
+type SlicesByService<'a> = HashMap<(&'a str, &'a str), Vec<&'a Arc<Object>>>;
 
 /// What the references of all routes came to.
 pub(super) struct ResolvedBackends {
@@ -264,8 +266,8 @@ pub(super) fn service_of(object: &Object) -> Option<(&str, &str)> {
     Some((&object.key.namespace, name))
 }
 
-fn by_service<'a>(index: &Index<'a>) -> HashMap<(&'a str, &'a str), Vec<&'a Arc<Object>>> {
-    let mut slices: HashMap<_, Vec<_>> = HashMap::default();
+fn by_service<'a>(index: &Index<'a>) -> SlicesByService<'a> {
+    let mut slices = SlicesByService::default();
     for object in index.all(Kind::EndpointSlice) {
         if let Some(service) = service_of(object) {
             slices.entry(service).or_default().push(object);

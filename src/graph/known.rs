@@ -50,9 +50,8 @@ impl<'a> Before<'a> {
     pub fn new(known: &'a Known, objects: &'a [Arc<Object>], index: &Index, gateways: &[Gateway]) -> Before<'a> {
         let changes = changes(&known.objects, objects);
         let matters = |object: &&Arc<Object>| matches!(object.kind, Kind::Gateway | Kind::ReferenceGrant);
-        let same_surroundings = !changes.iter().any(|object| matters(&object))
-            && known.namespaces == index.namespaces
-            && known.gateways == gateways;
+        let same_surroundings =
+            !changes.iter().any(matters) && known.namespaces == index.namespaces && known.gateways == gateways;
         let touched = changes.into_iter().filter_map(|object| service_of(object)).collect();
         Before { known, same_surroundings, touched }
     }
@@ -79,7 +78,8 @@ fn changes<'a>(before: &'a [Arc<Object>], now: &'a [Arc<Object>]) -> Vec<&'a Arc
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (Some(one), Some(other)) if Arc::ptr_eq(one, other) => {
-                (before.next(), now.next());
+                before.next();
+                now.next();
                 continue;
             }
             (Some(one), Some(other)) => one.key.cmp(&other.key),

@@ -373,7 +373,7 @@ impl<'a> Scan<'a> {
     fn is_seen(&mut self, now: &Stat, this: impl FnOnce() -> Seen) -> bool {
         let earlier = match self.seen.get(&identity(now)) {
             Some(Seen::Directory(path)) => stat(path).ok(),
-            Some(Seen::File(index)) => stat(&self.root.join(&*self.files[*index].0)).ok(),
+            Some(Seen::File(index)) => stat(self.root.join(&*self.files[*index].0)).ok(),
             None => None,
         };
         let is_seen = earlier.is_some_and(|earlier| identity(&earlier) == identity(now));

@@ -125,9 +125,11 @@ pub(super) fn sockets(graph: &Graph) -> BTreeMap<SocketAddr, Vec<(usize, usize)>
 /// The routes of a hostname as written, in the order of the graph.
 pub(super) type RoutesOfHost<'g> = (Option<&'g str>, Vec<&'g Arc<Route>>);
 
+type RoutesByHost<'g> = HashMap<Option<&'g str>, Vec<&'g Arc<Route>>>;
+
 /// The hosts of each listener (Gateway and listener positions) that has any, the most specific first.
 pub(super) fn hosts(graph: &Graph) -> BTreeMap<(usize, usize), Vec<RoutesOfHost<'_>>> {
-    let mut hosts: BTreeMap<(usize, usize), HashMap<Option<&str>, Vec<&Arc<Route>>>> = BTreeMap::new();
+    let mut hosts: BTreeMap<(usize, usize), RoutesByHost> = BTreeMap::new();
     for route in &graph.routes {
         for attachment in &route.attachments {
             let own = hosts.entry((attachment.gateway, attachment.listener)).or_default();
@@ -139,7 +141,7 @@ pub(super) fn hosts(graph: &Graph) -> BTreeMap<(usize, usize), Vec<RoutesOfHost<
     hosts.into_iter().map(|(listener, hosts)| (listener, sorted(hosts))).collect()
 }
 
-fn sorted<'g>(hosts: HashMap<Option<&'g str>, Vec<&'g Arc<Route>>>) -> Vec<RoutesOfHost<'g>> {
+fn sorted(hosts: RoutesByHost<'_>) -> Vec<RoutesOfHost<'_>> {
     let mut hosts: Vec<_> = hosts.into_iter().collect();
     hosts.sort_unstable_by(|a, b| hostname::specificity(a.0).cmp(&hostname::specificity(b.0)));
     hosts
