@@ -3,6 +3,7 @@
 # make bench     gapi beside nginx, HAProxy and a bare relay, one core each
 # make deb rpm   packages, in target/package
 # make test-install   packages on a Debian that boots in a container
+# make bench-reload   from the rename of a manifest to the first answer by it, with 3,000 routes
 # make build, fmt, lint, doc
 
 SHELL := /bin/bash
@@ -11,7 +12,7 @@ CARGO_TARGET_DIR ?= target
 EXAMPLE ?= quickstart
 ARCH ?= amd64
 
-.PHONY: build release test demo bench deb rpm test-install fmt fmt-check lint doc setup
+.PHONY: build release test demo bench bench-reload deb rpm test-install fmt fmt-check lint doc setup
 .DEFAULT_GOAL := build
 
 setup:
@@ -34,6 +35,9 @@ bench: release
 	@scripts/setup bench
 	cargo build --locked --release --manifest-path benches/peers/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/peers
 	@benches/peers/run
+
+bench-reload: release
+	@benches/reload/run
 
 deb rpm: setup
 	@scripts/setup package $(ARCH)

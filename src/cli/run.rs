@@ -10,8 +10,8 @@ use super::{
     quantity::{Size, Span, some, window},
 };
 use crate::{
-    certificate::EngineOptions, dataplane::Settings, graph::issuance::CLUSTER_RESOURCE_NAMESPACE, observe::log,
-    view::Setting,
+    certificate::EngineOptions, dataplane::Settings, graph::issuance::CLUSTER_RESOURCE_NAMESPACE,
+    manifest::span::Bounds, observe::log, view::Setting,
 };
 
 /// What the daemon is started with.
@@ -28,10 +28,8 @@ pub struct RunOptions {
     pub issuance: EngineOptions,
     /// None: one for each core.
     pub workers: Option<NonZeroUsize>,
-    pub max_file_size: usize,
-    pub max_nodes: usize,
-    pub max_documents: usize,
-    pub max_depth: usize,
+    /// Bounds on manifests.
+    pub bounds: Bounds,
     /// What [`log::init`] takes.
     pub log_level: String,
     /// Bounds and deadlines of the data plane.
@@ -86,7 +84,7 @@ struct IssuanceFlags {
 /// Bounds on manifests.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Bounds on manifests")]
-struct ParseFlags {
+pub(super) struct ParseFlags {
     /// Size of a file
     #[arg(long, env = "GAPI_MAX_FILE_SIZE", default_value = "32MiB", value_name = "SIZE")]
     max_file_size: Size,
@@ -99,6 +97,17 @@ struct ParseFlags {
     /// Values within values
     #[arg(long, env = "GAPI_MAX_DEPTH", default_value_t = 100, value_name = "N")]
     max_depth: usize,
+}
+
+impl ParseFlags {
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds {
+            bytes: self.max_file_size.0,
+            nodes: self.max_nodes,
+            documents: self.max_documents,
+            depth: self.max_depth,
+        }
+    }
 }
 
 /// A flag for each field of [`Settings`], with the default that stands there.
@@ -199,10 +208,7 @@ impl RunFlags {
                 http_port: self.issuance.acme_http_port,
             },
             workers: self.workers,
-            max_file_size: self.parse.max_file_size.0,
-            max_nodes: self.parse.max_nodes,
-            max_documents: self.parse.max_documents,
-            max_depth: self.parse.max_depth,
+            bounds: self.parse.bounds(),
             log_level: self.log_level,
             settings: self.traffic.settings(),
             in_force: in_force(matches),
@@ -288,8 +294,7 @@ mod tests {
     fn without_flags_the_data_plane_has_its_own_defaults() {
         let options = options(&[]).expect("no flag is required");
         assert_eq!(format!("{:?}", options.settings), format!("{:?}", Settings::default()));
-        assert_eq!((options.max_file_size, options.max_nodes), (32 << 20, 2_000_000));
-        assert_eq!((options.max_documents, options.max_depth), (100_000, 100));
+        assert_eq!(options.bounds, Bounds::default());
         let shown = options.in_force.iter().find(|setting| setting.name == "max-head").expect("is a flag");
         assert_eq!((shown.value.as_str(), shown.source.as_str()), ("60KiB", "default"));
         let shown = options.in_force.iter().find(|setting| setting.name == "head-timeout").expect("is a flag");

@@ -21,13 +21,14 @@ use super::{
     source::Sources,
 };
 use crate::{
+    api::Kind,
     certificate::Engine,
     cli::run::RunOptions,
     compile::compile,
     finding::{Finding, Severity},
     graph::{self, Addresses, Graph, LastGood},
-    manifest::span::Bounds,
-    plan::{EndpointsPlan, Plan, lower},
+    manifest::{Object, accepted::Objects},
+    plan::{EndpointsPlan, Hosts, Plan, lower},
     publish::{DataPlane, inherited::Inherited, store::Store},
     snapshot::Snapshot,
     view::Traffic,
@@ -44,6 +45,7 @@ pub struct Pass {
     last_good: LastGood,
     fallbacks: Fallbacks,
     plan: Arc<Plan>,
+    hosts: Hosts,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     snapshot: Arc<Snapshot>,
     data_plane: DataPlane,
@@ -71,22 +73,17 @@ impl Pass {
             tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
             BTreeMap::new()
         });
-        let bounds = Bounds {
-            bytes: options.max_file_size,
-            nodes: options.max_nodes,
-            documents: options.max_documents,
-            depth: options.max_depth,
-        };
-        let sources = Sources::open(&options.config_dir, &options.state_dir, bounds)?;
+        let sources = Sources::open(&options.config_dir, &options.state_dir, options.bounds.clone())?;
         let addresses = address::addresses(&options.addresses, options.address_pool, assigned);
         let fallbacks = Fallbacks::open(options.state_dir.join("certificates.json"));
         Ok(Pass {
-            last_good: last_good(&sources, &addresses, &fallbacks),
+            last_good: last_good(&sources.accepted.objects, &addresses, &fallbacks),
             sources,
             names: Names::default(),
             addresses,
             fallbacks,
             plan: Arc::default(),
+            hosts: Hosts::default(),
             resolved: BTreeMap::new(),
             snapshot: Arc::default(),
             data_plane,
@@ -122,9 +119,9 @@ impl Pass {
         let keeping = self.sources.keep();
         let assigned = std::mem::take(&mut self.addresses.assigned);
         self.addresses = address::addresses(&self.options.addresses, self.options.address_pool, assigned);
-        let merged = self.engine.objects(&self.sources.objects);
-        let progress = Arc::new(self.engine.progress(&self.sources.objects));
-        let objects: Vec<_> = merged.values().cloned().collect();
+        let merged = self.engine.objects(&self.sources.accepted.objects);
+        let progress = Arc::new(self.engine.progress(&self.sources.accepted.objects));
+        let objects: Arc<[_]> = merged.values().cloned().collect();
         let last_good = std::mem::take(&mut self.last_good);
         let addresses = self.addresses.clone();
         let input = graph::Input {
@@ -145,7 +142,7 @@ impl Pass {
         findings.extend(unkept);
         findings.extend(self.engine.findings());
         self.engine.want(&graph.issuance, now);
-        let mut plan = lower(&graph);
+        let mut plan = lower(&graph, &mut self.hosts);
         self.engine.challenge(&mut plan, &self.addresses.bind);
         stages.end("plan");
         self.resolve_names(&plan, &mut findings).await;
@@ -254,7 +251,7 @@ impl Pass {
                 for (index, listener) in gateway.listeners.iter().enumerate() {
                     if keys.contains(listener.key.as_str()) {
                         let field = format!("spec.listeners[{index}].port");
-                        let object = self.sources.objects.get(&gateway.key);
+                        let object = self.sources.accepted.objects.get(&gateway.key);
                         findings.push(Finding {
                             severity: Severity::Error,
                             origin: object.map(|object| object.place(&field)),
@@ -296,9 +293,11 @@ impl Pass {
     }
 }
 
-/// What was good before the start: what the objects accepted last come to.
-fn last_good(sources: &Sources, addresses: &Addresses, fallbacks: &Fallbacks) -> LastGood {
-    let objects: Vec<_> = sources.objects.values().cloned().collect();
+/// What was good before the start, as far as listeners go: what the objects accepted last come to. Their Secrets may have
+/// become unusable meanwhile.
+fn last_good(accepted: &Objects, addresses: &Addresses, fallbacks: &Fallbacks) -> LastGood {
+    let matters = |object: &&Arc<Object>| !matches!(object.kind, Kind::HttpRoute | Kind::Service | Kind::EndpointSlice);
+    let objects: Arc<[_]> = accepted.values().filter(matters).cloned().collect();
     let kept = LastGood { certificates: fallbacks.certificates().clone(), ..LastGood::default() };
     graph::resolve(&graph::Input {
         objects: &objects,

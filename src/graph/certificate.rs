@@ -216,7 +216,7 @@ impl Referrer<'_> {
 /// # Errors
 /// Why the Secret cannot be used.
 pub(super) fn read(object: &Object, key: &str, last: Option<&Certificate>) -> Result<Certificate, String> {
-    let secret: Secret = object.typed(None)?;
+    let secret: &Secret = object.typed(None)?;
     let entry = |name: &str| secret.bytes(name).ok_or_else(|| format!("it has no entry {name}"));
     let (chain_pem, key_pem) = (entry("tls.crt")?, entry("tls.key")?);
     let digest = digest(&chain_pem, &key_pem);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Plan, SocketPlan};
 
 /// The challenges that are pending.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ChallengePlan {
     /// HTTP-01: the key authorization by token, answered on every socket without TLS.
     pub http: BTreeMap<String, String>,
@@ -20,7 +20,7 @@ pub struct ChallengePlan {
 }
 
 /// A certificate and its key, in DER.
-#[derive(Clone, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub struct TlsChallengePlan {
     #[serde(skip)]
     pub certificate: Vec<u8>,

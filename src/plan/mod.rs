@@ -17,23 +17,23 @@ mod shadow;
 
 pub use crate::graph::{Addresses, expression};
 pub use challenge::{ChallengePlan, TlsChallengePlan};
-pub use lower::lower;
+pub use lower::{Hosts, lower};
 pub use shadow::shadowed;
 
 /// All of the run-time configuration. Equal plans need no compile and no publish.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Plan {
     /// By the address to bind; an unspecified IP stands for all addresses of that family.
     pub sockets: BTreeMap<SocketAddr, SocketPlan>,
     /// Every backend that a rule names, by its key (`echo/echo-1:8080`).
-    pub backends: BTreeMap<String, BackendPlan>,
+    pub backends: BTreeMap<Arc<str>, BackendPlan>,
     /// ACME challenges to be answered.
     #[serde(default, skip_serializing_if = "ChallengePlan::is_empty")]
     pub challenges: ChallengePlan,
 }
 
 /// One bound socket.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SocketPlan {
     /// True for HTTPS, false for HTTP. A socket never mixes the two: *resolve* marks such listeners Conflicted.
     pub tls: bool,
@@ -42,7 +42,7 @@ pub struct SocketPlan {
 }
 
 /// One listener of one Gateway at one socket. Hostnames are unique within a socket.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ListenerPlan {
     /// `namespace/gateway/listener`.
     pub key: String,
@@ -55,7 +55,7 @@ pub struct ListenerPlan {
 }
 
 /// A certificate chain with its key. Compared by content.
-#[derive(Clone, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CertificatePlan {
     /// `namespace/secret`.
     pub key: String,
@@ -73,8 +73,9 @@ impl std::fmt::Debug for CertificatePlan {
     }
 }
 
-/// All that the routes with one hostname, as written, have to say at one listener.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+/// All that the routes with one hostname, as written, have to say at one listener. `Eq`, so that comparing a shared one
+/// with itself costs nothing.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HostPlan {
     /// Lower case, `*.example.com` for a wildcard; none for routes without hostnames.
     pub hostname: Option<String>,
@@ -85,7 +86,7 @@ pub struct HostPlan {
 }
 
 /// One match of one rule.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct MatchPlan {
     pub path: PathPlan,
     pub method: Option<String>,
@@ -116,7 +117,7 @@ pub struct ValuePlan {
 }
 
 /// What is done with a request that matched.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RulePlan {
     /// `namespace/route`.
     pub route: String,
@@ -138,7 +139,7 @@ pub struct RulePlan {
 }
 
 /// `rules[].retry`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RetryPlan {
     pub codes: Vec<u16>,
     /// In addition to the first attempt.
@@ -147,7 +148,7 @@ pub struct RetryPlan {
 }
 
 /// A filter of a rule or of a backendRef.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FilterPlan {
     Cors(CorsPlan),
@@ -173,7 +174,7 @@ pub enum FilterPlan {
 }
 
 /// Header modification: set, then add, then remove. Names in lower case.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HeadersPlan {
     pub set: Vec<(String, String)>,
     pub add: Vec<(String, String)>,
@@ -181,7 +182,7 @@ pub struct HeadersPlan {
 }
 
 /// `path` of a redirect or rewrite.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PathModifierPlan {
     Full(String),
@@ -190,7 +191,7 @@ pub enum PathModifierPlan {
 }
 
 /// `cors`, as written.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CorsPlan {
     pub allow_origins: Vec<String>,
     pub allow_credentials: bool,
@@ -201,7 +202,7 @@ pub struct CorsPlan {
 }
 
 /// `backendRefs[]`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct WeightedBackendPlan {
     /// Key into [`Plan::backends`]; none for an invalid reference, whose share is answered 500.
     pub backend: Option<String>,
@@ -210,7 +211,7 @@ pub struct WeightedBackendPlan {
 }
 
 /// One port of one Service.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct BackendPlan {
     pub protocol: BackendProtocol,
     pub endpoints: EndpointsPlan,
@@ -228,17 +229,17 @@ pub enum BackendProtocol {
 }
 
 /// Where a backend's endpoints are.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EndpointsPlan {
     /// Ready endpoints, sorted; empty answers 503.
-    Addresses(Vec<SocketAddr>),
+    Addresses(Arc<[SocketAddr]>),
     /// An ExternalName, resolved at run time.
     Name { host: String, port: u16 },
 }
 
 impl Default for EndpointsPlan {
     fn default() -> Self {
-        EndpointsPlan::Addresses(Vec::new())
+        EndpointsPlan::Addresses([].into())
     }
 }

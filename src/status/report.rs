@@ -57,7 +57,10 @@ pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<
     for gateway in &graph.gateways {
         let Some(object) = writer.objects.get(&gateway.key) else { continue };
         documents.push(writer.gateway(gateway, object));
-        if gateway.refused.is_empty() {
+        let service = ObjectKey::new("Service", &gateway.key.namespace, &gateway.service_name());
+        // One of the user's with this name is theirs alone.
+        let is_taken = writer.objects.get(&service).is_some_and(|service| !gateway.is_generated(service));
+        if gateway.refused.is_empty() && !is_taken {
             documents.push(generated::service(gateway, &object.meta));
         }
     }

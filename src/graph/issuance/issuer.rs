@@ -72,7 +72,7 @@ pub(super) fn resolve(index: &Index, progress: &Progress, findings: &mut Vec<Fin
     let mut issuers = Vec::new();
     for object in index.all(Kind::ClusterIssuer).iter().chain(index.all(Kind::Issuer)) {
         let Ok(spec) = object.typed::<IssuerSpec>(Some("spec")) else { continue };
-        let issuer = issuer(index, object, spec, progress);
+        let issuer = issuer(index, object, spec.clone(), progress);
         if !issuer.ready.is_true && !issuer.ready.message.is_empty() {
             let message = issuer.ready.message.clone();
             findings.push(warning(object, "spec", "IssuerNotReady", message, ""));
@@ -162,7 +162,7 @@ fn acme(index: &Index, namespace: &str, object: &Object, spec: AcmeIssuer, progr
 fn entry(index: &Index, namespace: &str, reference: &SecretKey) -> Result<Arc<[u8]>, String> {
     let SecretKey { name, key } = reference;
     let secret = index.get(Kind::Secret, namespace, name).ok_or(format!("Secret {namespace}/{name} does not exist"))?;
-    let secret: Secret = secret.typed(None)?;
+    let secret: &Secret = secret.typed(None)?;
     let bytes = secret.bytes(key).ok_or(format!("Secret {namespace}/{name} has no entry {key}"))?;
     Ok(bytes.into())
 }

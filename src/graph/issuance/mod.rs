@@ -219,7 +219,7 @@ pub(super) fn resolve(index: &Index, classes: &[Class], input: &Input, findings:
     let mut asked: BTreeMap<ObjectKey, Asked> = BTreeMap::new();
     for object in index.all(Kind::Certificate) {
         if let Ok(spec) = object.typed::<CertificateSpec>(Some("spec")) {
-            asked.insert(object.key.clone(), Asked { meta: object.meta.clone(), spec, owner: None });
+            asked.insert(object.key.clone(), Asked { meta: object.meta.clone(), spec: spec.clone(), owner: None });
         }
     }
     shim::resolve(index, classes, &mut asked, findings);
@@ -267,7 +267,7 @@ fn resolve_one(
         Some(rival) => Err(format!("{rival} goes into Secret {} too, and has it", spec.secret_name)),
         None => issuer::find(issuers, &key, &spec.issuer_ref),
     };
-    let judgement = readiness::judge(secret, &key, &spec, &attempt, now);
+    let judgement = readiness::judge(secret.map(AsRef::as_ref), &key, &spec, &attempt, now);
     let (ready, issuing) = conditions(&judgement, held, &issuer, &attempt);
     Wanted { key, meta, spec, owner, issuer, held, judgement, ready, issuing, attempt }
 }

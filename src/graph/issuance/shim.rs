@@ -30,7 +30,7 @@ pub(super) fn resolve(
     asked: &mut BTreeMap<ObjectKey, Asked>,
     findings: &mut Vec<Finding>,
 ) {
-    let mut gateways: Vec<&Object> = index.all(Kind::Gateway).to_vec();
+    let mut gateways: Vec<&Object> = index.all(Kind::Gateway).iter().map(AsRef::as_ref).collect();
     gateways.sort_by_cached_key(|object| (Age::of(&object.meta), object.key.clone()));
     for object in gateways {
         let annotations = &object.meta.annotations;
