@@ -1,14 +1,18 @@
 # make test      what CI runs: formatting, lints, documentation, all tests
 # make demo      builds, runs an example on loopback and shows what it does (EXAMPLE=name, or all)
 # make bench     gapi beside nginx, HAProxy and a bare relay, one core each
+# make deb rpm   packages, in target/package
+# make test-install   packages on a Debian that boots in a container
+# make bench-reload   from the rename of a manifest to the first answer by it, with 3,000 routes
 # make build, fmt, lint, doc
 
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO_TARGET_DIR ?= target
 EXAMPLE ?= quickstart
+ARCH ?= amd64
 
-.PHONY: build release test demo bench fmt fmt-check lint doc setup
+.PHONY: build release test demo bench bench-reload deb rpm test-install fmt fmt-check lint doc setup
 .DEFAULT_GOAL := build
 
 setup:
@@ -22,6 +26,7 @@ release: setup
 
 test: fmt-check lint doc
 	cargo test --locked --no-fail-fast
+	PROFILE=debug scripts/test-install
 
 demo: build
 	@PATH="$(abspath $(CARGO_TARGET_DIR))/debug:$$PATH" scripts/demo $(EXAMPLE)
@@ -30,6 +35,16 @@ bench: release
 	@scripts/setup bench
 	cargo build --locked --release --manifest-path benches/peers/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/peers
 	@benches/peers/run
+
+bench-reload: release
+	@benches/reload/run
+
+deb rpm: setup
+	@scripts/setup package $(ARCH)
+	ARCH=$(ARCH) scripts/package $@
+
+test-install: setup
+	scripts/test-install
 
 fmt: setup
 	cargo fmt

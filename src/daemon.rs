@@ -85,6 +85,7 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass, mut lock: Option<Lock
             () = watch.changed() => look(&mut pass, &mut watch, &options, false).await,
             () = pass.names.changed() => pass.run().await,
             () = pass.reporter.done() => {}
+            () = pass.engine.changed() => pass.run().await,
             () = sleep_until(next.into()) => {
                 poll = if poll <= Instant::now() { Instant::now() + POLL } else { poll };
                 lock = lock.or_else(|| late_lock(&options));

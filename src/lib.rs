@@ -23,6 +23,8 @@
 //! - [`mod@plan`]: *plan*. Sockets, hosts, ordered matches, backends; no word of the Gateway API is left.
 //! - [`mod@compile`]: *compile*, the one bridge from plan to [`snapshot`], which the data plane reads.
 //! - [`publish`] and [`dataplane`]: sockets are bound, the snapshot is swapped, requests are served.
+//! - [`certificate`] stands beside the pass: it makes the certificates that the graph wants, writes them as Secrets into
+//!   its store, and causes a pass; a pending challenge is part of the plan.
 //! - [`status`]: *report*. The graph's conditions written down, never computed a second time.
 //! - [`cli`], [`view`], [`observe`]: what people see of it.
 //!
@@ -41,17 +43,25 @@
 //!   a document that is not there yet would else count as deleted.
 //! - 2026-11-24: the accepted-object store has one file for each object; more than eight changes at once are made durable by
 //!   one `syncfs` instead of an fsync each.
-//! - 2026-11-24: the fsyncs of the store run beside resolve and compile, and the report beside the loop: with 3,000 routes one
-//!   more serves 35 to 55 ms after its rename on a loaded machine of two cores. The 17 ms that are wanted are not reached;
-//!   the scan and resolve take about 20 ms each.
+//! - 2026-11-24: the fsyncs of the store run beside resolve and compile, and the report beside the loop.
+//! - 2026-11-24: a pass takes over what did not change since the one before: files, accepted objects, routes and backends
+//!   about which there is nothing to say (`graph::known`), hosts (`plan::Hosts`). Recomputing them whole took 6 to 9 µs a
+//!   route; `tests/known.rs` holds that it comes to the same, `make bench-reload` measures it.
+//! - 2026-11-24: every look still visits every file. Events could name the one that changed, but hard links, swapped
+//!   directories and lost events are then noticed by the slow poll alone.
+//! - 2026-11-24: a Service of the user's with the name of the one that gapi shows for a Gateway is theirs alone: it is
+//!   routed to, the generated one is left out, and a warning says so. With the generated one's label it is that one.
 //! - 2026-11-24: links are followed when all else is read, and a file counts once for each set of people who put it somewhere
 //!   (`manifest/role`): else whoever links to a file, under a name that comes first, would take it from its own place.
 //! - 2026-11-24: the budget of 1.6 times the bare relay is reached since short sends wait for the end of a worker's turn:
 //!   1.50 measured (24.0 µs against 16.0; nginx 1.54, HAProxy 1.56) while compilers ran on both cores.
 //! - 2026-11-24: releases are built with fat LTO in one unit: 8 % fewer instructions a request and a program smaller by a
 //!   fifth, for some minutes of building.
+//! - 2026-11-24: instant-acme goes without the HTTP client that it brings: ours bounds time and size, and sees the
+//!   Retry-After of refusals. Account keys are ECDSA on P-256, the one kind that the library signs with.
 
 pub mod api;
+pub mod certificate;
 pub mod cli;
 pub mod compile;
 pub mod daemon;

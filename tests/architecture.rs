@@ -18,6 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("plan", &["api", "finding", "graph"]),
     ("compile", &["finding", "plan", "snapshot"]),
     ("status", &["api", "finding", "graph", "plan"]),
+    ("certificate", &["api", "finding", "graph", "manifest", "plan", "status"]),
     ("dataplane", &["observe", "snapshot"]),
     ("publish", &["dataplane", "finding", "snapshot"]),
     // The two that put all together, and what they share.
@@ -30,7 +31,18 @@ const EDGES: &[(&str, &[&str])] = &[
 const EVERYTHING: &[&str] = &["*"];
 
 /// The stages that are functions of their input (by path prefix), but for the files that do their reading and writing.
-const PURE: &[&str] = &["api/", "finding.rs", "manifest/", "graph/", "plan/", "compile/", "status/", "snapshot/"];
+const PURE: &[&str] = &[
+    "api/",
+    "finding.rs",
+    "manifest/",
+    "graph/",
+    "plan/",
+    "compile/",
+    "status/",
+    "snapshot/",
+    "certificate/decide",
+    "certificate/acme/solver",
+];
 const IMPURE: &[&str] = &[
     "manifest/watch",
     "manifest/tree",

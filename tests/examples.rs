@@ -200,6 +200,8 @@ fn every_example_has_a_test() {
         "simple-route",
         "path-and-header-matching",
         "https",
+        "https-internal-ca",
+        "https-letsencrypt",
         "shared-gateway",
         "traffic-split",
         "header-modification",
@@ -242,6 +244,19 @@ fn https() {
         format!("curl -sk --connect-to ::127.0.0.1: -w '%{{http_code}}' https://stranger.example.com:{port}/");
     let ran = example.shell(&stranger).output().expect("bash runs");
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "000", "the handshake is refused");
+}
+
+#[test]
+fn https_internal_ca() {
+    as_written("https-internal-ca");
+}
+
+/// Run against a server of our own in tests/certificate: here it has to be right as it stands.
+#[test]
+fn https_letsencrypt() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/https-letsencrypt");
+    let ran = run(["check", "--strict", directory.to_str().expect("the path is ASCII")]);
+    assert_eq!(ran.code, 0, "{ran:?}");
 }
 
 #[test]

@@ -78,6 +78,7 @@ fn pass(text: &[u8], setting: &Setting, now: &str, last_good: &LastGood, before:
     let parsed = parse_file("in.yaml", text, &Bounds::default());
     let mut objects: Vec<Arc<Object>> = parsed.objects.into_iter().map(numbered).collect();
     objects.sort_by(|a, b| a.key.cmp(&b.key));
+    let objects = objects.into();
     let addresses = Addresses {
         bind: setting.bind.clone(),
         advertised: setting.advertised.clone(),
@@ -85,9 +86,9 @@ fn pass(text: &[u8], setting: &Setting, now: &str, last_good: &LastGood, before:
         assigned: setting.assigned.clone(),
     };
     let now: Timestamp = now.parse().unwrap();
-    let input = graph::Input { objects: &objects, addresses: &addresses, last_good, now };
+    let input = graph::Input { objects: &objects, addresses: &addresses, last_good, now, progress: None };
     let graph = graph::resolve(&input);
-    let plan = plan::lower(&graph);
+    let plan = plan::lower(&graph, &mut plan::Hosts::default());
     let mut findings = parsed.findings;
     findings.extend(graph.findings.iter().cloned());
     findings.extend(plan::shadowed(&graph, &input));

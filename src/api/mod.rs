@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+pub mod cert_manager;
 pub mod condition;
 pub mod core;
 pub mod gateway;
@@ -28,6 +29,8 @@ pub const DEFAULT_CLASS: &str = "gapi";
 /// A kind that gapi serves.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Kind {
+    Certificate,
+    ClusterIssuer,
     ClusterRole,
     ClusterRoleBinding,
     ConfigMap,
@@ -39,6 +42,7 @@ pub enum Kind {
     GrpcRoute,
     #[serde(rename = "HTTPRoute")]
     HttpRoute,
+    Issuer,
     Namespace,
     ReferenceGrant,
     Role,
@@ -80,6 +84,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    Certificate "Certificate" "cert-manager.io" ["v1"], "certificates" "certificate" ["cert", "certs"], true;
+    ClusterIssuer "ClusterIssuer" "cert-manager.io" ["v1"], "clusterissuers" "clusterissuer" ["ciss"], false;
     ClusterRole "ClusterRole" "rbac.authorization.k8s.io" ["v1"], "clusterroles" "clusterrole" [], false;
     ClusterRoleBinding "ClusterRoleBinding" "rbac.authorization.k8s.io" ["v1"], "clusterrolebindings" "clusterrolebinding" [], false;
     ConfigMap "ConfigMap" "" ["v1"], "configmaps" "configmap" ["cm"], true;
@@ -89,6 +95,7 @@ kinds! {
     GatewayClass "GatewayClass" "gateway.networking.k8s.io" ["v1", "v1beta1"], "gatewayclasses" "gatewayclass" ["gc"], false;
     GrpcRoute "GRPCRoute" "gateway.networking.k8s.io" ["v1"], "grpcroutes" "grpcroute" [], true;
     HttpRoute "HTTPRoute" "gateway.networking.k8s.io" ["v1", "v1beta1"], "httproutes" "httproute" [], true;
+    Issuer "Issuer" "cert-manager.io" ["v1"], "issuers" "issuer" ["iss"], true;
     Namespace "Namespace" "" ["v1"], "namespaces" "namespace" ["ns"], false;
     ReferenceGrant "ReferenceGrant" "gateway.networking.k8s.io" ["v1", "v1beta1"], "referencegrants" "referencegrant" ["refgrant"], true;
     Role "Role" "rbac.authorization.k8s.io" ["v1"], "roles" "role" [], true;

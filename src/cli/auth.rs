@@ -24,6 +24,7 @@ use crate::{
         Object,
         accepted::{Objects, Source, merge},
         role::{Roles, Who, name::myself},
+        span::Bounds,
     },
     view::{Answer, Request, text},
 };
@@ -159,14 +160,15 @@ fn list(flags: &CanIFlags, roles: &Roles, who: &Who) -> Result<ExitCode, Failure
 /// What a daemon that starts on this directory would have in force.
 fn roles_of_files(directory: &Path) -> Result<Roles, Failure> {
     std::fs::metadata(directory).with_context(|| directory.display().to_string())?;
-    let (files, mut findings) = collect(&[directory.to_path_buf()]);
-    let sources = judged(&files, &mut findings);
+    let bounds = Bounds::default();
+    let (files, mut findings) = collect(&[directory.to_path_buf()], &bounds);
+    let sources = judged(&files, &bounds, &mut findings);
     for finding in findings.iter().filter(|finding| concerns_roles(finding.object.as_ref())) {
         eprintln!("Warning: {finding}");
     }
     let whole = |source: &Source| matches!(source, Source::Parsed(_));
     let sources = sources.into_iter().filter(|(_, source)| whole(source)).collect();
-    Ok(Roles::new(merge(&Objects::new(), &sources, "", String::new).objects.values()))
+    Ok(Roles::new(merge(&Objects::new(), &sources).values()))
 }
 
 /// Of what cannot be read nothing is known, roles included.

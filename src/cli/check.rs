@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::source_line;
+use super::{run::ParseFlags, source_line};
 use crate::{
     api::{Kind, ObjectKey},
     finding::{Finding, Origin, Severity},
@@ -46,6 +46,8 @@ pub struct CheckFlags {
     /// Count warnings as errors
     #[arg(long)]
     pub strict: bool,
+    #[command(flatten)]
+    parse: ParseFlags,
 }
 
 /// What `check` prints.
@@ -82,8 +84,9 @@ pub struct CheckReport {
 /// # Errors
 /// Standard output cannot be written.
 pub fn run(flags: CheckFlags) -> anyhow::Result<ExitCode> {
-    let (files, unread) = collect(&flags.paths);
-    let report = check(&files, unread);
+    let bounds = flags.parse.bounds();
+    let (files, unread) = collect(&flags.paths, &bounds);
+    let report = check(&files, unread, &bounds);
     let text = match flags.output {
         CheckOutput::Json => report.json(),
         CheckOutput::Text => report.text(&files, std::io::stdout().is_terminal()),
@@ -96,10 +99,10 @@ pub fn run(flags: CheckFlags) -> anyhow::Result<ExitCode> {
 /// Parses and resolves `files`; an object that stands twice is an error at its second place.
 ///
 /// Addresses are not judged, since those are the daemon's: any that a Gateway asks for is taken for one of the machine's.
-pub fn check(files: &[CheckFile], unread: Vec<Finding>) -> CheckReport {
+pub fn check(files: &[CheckFile], unread: Vec<Finding>, bounds: &Bounds) -> CheckReport {
     let mut report = CheckReport { findings: unread, ..CheckReport::default() };
     let mut first: BTreeMap<ObjectKey, Origin> = BTreeMap::new();
-    for source in judged(files, &mut report.findings).into_values() {
+    for source in judged(files, bounds, &mut report.findings).into_values() {
         if let Source::Parsed(parsed) = source {
             report.add(Arc::unwrap_or_clone(parsed), &mut first);
         }
@@ -135,11 +138,13 @@ impl CheckReport {
         let mut addresses = Addresses { bind: vec![Ipv4Addr::UNSPECIFIED.into()], ..Addresses::default() };
         addresses.advertised = asked.collect();
         addresses.advertised.push(Ipv4Addr::LOCALHOST.into());
+        let objects = self.objects.as_slice().into();
         let input = graph::Input {
-            objects: &self.objects,
+            objects: &objects,
             addresses: &addresses,
             last_good: &LastGood::default(),
             now: Timestamp::now(),
+            progress: None,
         };
         let graph = graph::resolve(&input);
         self.findings.extend(shadowed(&graph, &input));
@@ -214,14 +219,14 @@ impl CheckReport {
 /// The files parsed, without what their writers may not declare; what is to be said of that goes to `findings`.
 ///
 /// Without any role among them the files are not in place yet, so that is a warning only.
-pub fn judged(files: &[CheckFile], findings: &mut Vec<Finding>) -> BTreeMap<String, Source> {
+pub fn judged(files: &[CheckFile], bounds: &Bounds, findings: &mut Vec<Finding>) -> BTreeMap<Arc<str>, Source> {
     let mut parsed = |file: &CheckFile| {
-        let parsed = parse_file(&file.name, &file.bytes, &Bounds::default());
+        let parsed = parse_file(&file.name, &file.bytes, bounds);
         findings.extend(readable::findings(Path::new(&file.name), &parsed));
-        (file.name.clone(), Source::Parsed(Arc::new(parsed)))
+        (file.name.as_str().into(), Source::Parsed(Arc::new(parsed)))
     };
-    let sources: BTreeMap<String, Source> = files.iter().map(&mut parsed).collect();
-    let writers = Names::default().writers(files.iter().map(|file| (&file.name, &file.custody)), true);
+    let sources: BTreeMap<Arc<str>, Source> = files.iter().map(&mut parsed).collect();
+    let writers = Names::default().writers(files.iter().map(|file| (file.name.as_str(), &file.custody)), true);
     let has_roles = sources.values().any(|source| match source {
         Source::Parsed(parsed) => parsed.objects.iter().any(|object| is_rbac(object.kind)),
         Source::Unreadable => false,
@@ -231,11 +236,11 @@ pub fn judged(files: &[CheckFile], findings: &mut Vec<Finding>) -> BTreeMap<Stri
         false => Judged { sources, findings: not_in_place(&writers) },
     };
     findings.extend(judged.findings);
-    findings.extend(remarks(&judged.sources));
+    findings.extend(remarks(judged.sources.values().filter_map(Source::parsed).flat_map(|file| &file.objects)));
     judged.sources
 }
 
-fn not_in_place(writers: &BTreeMap<String, Writers>) -> Vec<Finding> {
+fn not_in_place(writers: &BTreeMap<Arc<str>, Writers>) -> Vec<Finding> {
     let mut findings = open_findings(writers);
     findings.iter_mut().for_each(|finding| finding.severity = Severity::Warning);
     let people: BTreeSet<String> =
@@ -307,15 +312,14 @@ impl<'a> FindingRow<'a> {
 
 /// The files that `paths` mean, each once: a file as named, a directory with all manifests below it, in order; and what
 /// could not be read.
-pub fn collect(paths: &[PathBuf]) -> (Vec<CheckFile>, Vec<Finding>) {
+pub fn collect(paths: &[PathBuf], bounds: &Bounds) -> (Vec<CheckFile>, Vec<Finding>) {
     let (streams, paths): (Vec<PathBuf>, Vec<PathBuf>) = paths.iter().cloned().partition(|path| is_stream(path));
-    let bounds = Bounds::default();
     let tree = Tree::of_paths(&paths, bounds.bytes as u64);
     let mut files: Vec<CheckFile> = Vec::new();
     let mut findings = tree.findings;
     for (name, file) in tree.files {
-        if let Content::Bytes(bytes) = file.content {
-            files.push(CheckFile { name, bytes, custody: file.custody });
+        if let Content::Bytes(bytes) = &file.content {
+            files.push(CheckFile { name: name.to_string(), bytes: bytes.clone(), custody: file.custody.clone() });
         }
     }
     for stream in streams {

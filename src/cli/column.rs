@@ -39,6 +39,27 @@ const AGE: Column = column("AGE", |object, row| age::age(text(object, "/metadata
 /// The columns behind NAME.
 pub fn columns(kind: Kind) -> &'static [Column] {
     match kind {
+        Kind::Certificate => {
+            const {
+                &[
+                    column("READY", |certificate, _| condition(certificate, "Ready").to_owned()),
+                    column("SECRET", |certificate, _| text(certificate, "/spec/secretName").to_owned()),
+                    wide("ISSUER", |certificate, _| text(certificate, "/spec/issuerRef/name").to_owned()),
+                    wide("STATUS", |certificate, _| ready_message(certificate).to_owned()),
+                    wide("EXPIRATION", |certificate, _| text(certificate, "/status/notAfter").to_owned()),
+                    AGE,
+                ]
+            }
+        }
+        Kind::Issuer | Kind::ClusterIssuer => {
+            const {
+                &[
+                    column("READY", |issuer, _| condition(issuer, "Ready").to_owned()),
+                    wide("STATUS", |issuer, _| ready_message(issuer).to_owned()),
+                    AGE,
+                ]
+            }
+        }
         Kind::GatewayClass => {
             const {
                 &[
@@ -135,6 +156,13 @@ pub fn condition<'a>(object: &'a Value, type_: &str) -> &'a str {
         .iter()
         .find(|condition| text(condition, "/type") == type_)
         .map_or("", |condition| text(condition, "/status"))
+}
+
+/// The message of condition Ready.
+fn ready_message(object: &Value) -> &str {
+    let conditions = list(object, "/status/conditions");
+    let ready = conditions.iter().find(|condition| text(condition, "/type") == "Ready");
+    ready.map_or("", |ready| text(ready, "/message"))
 }
 
 /// kubectl prints the first address alone.

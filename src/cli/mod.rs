@@ -12,6 +12,7 @@ pub mod completion;
 pub mod describe;
 pub mod echo;
 pub mod get;
+pub mod man;
 pub mod quantity;
 pub mod reload;
 pub mod run;
@@ -55,6 +56,9 @@ enum Command {
     Echo(echo::EchoFlags),
     /// Print a completion script for a shell
     Completion(completion::CompletionFlags),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man(man::ManFlags),
 }
 
 /// Where the daemon's socket and status files are.
@@ -102,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Auth(flags) => auth::run(&flags),
         Command::Echo(flags) => echo::run(flags),
         Command::Completion(flags) => completion::run(&flags),
+        Command::Man(flags) => man::run(&flags),
     };
     result.unwrap_or_else(|failure| failure.exit_code())
 }

@@ -9,7 +9,10 @@ use super::{
     Cli,
     quantity::{Size, Span, some, window},
 };
-use crate::{dataplane::Settings, observe::log, view::Setting};
+use crate::{
+    certificate::EngineOptions, dataplane::Settings, graph::issuance::CLUSTER_RESOURCE_NAMESPACE,
+    manifest::span::Bounds, observe::log, view::Setting,
+};
 
 /// What the daemon is started with.
 #[derive(Clone, Debug)]
@@ -21,12 +24,12 @@ pub struct RunOptions {
     pub addresses: Vec<IpAddr>,
     /// Gives each Gateway an address of its own; never together with `addresses`.
     pub address_pool: Option<IpNet>,
+    /// Issuance.
+    pub issuance: EngineOptions,
     /// None: one for each core.
     pub workers: Option<NonZeroUsize>,
-    pub max_file_size: usize,
-    pub max_nodes: usize,
-    pub max_documents: usize,
-    pub max_depth: usize,
+    /// Bounds on manifests.
+    pub bounds: Bounds,
     /// What [`log::init`] takes.
     pub log_level: String,
     /// Bounds and deadlines of the data plane.
@@ -59,15 +62,29 @@ pub struct RunFlags {
     #[arg(long, env = "GAPI_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = log_level)]
     log_level: String,
     #[command(flatten)]
+    issuance: IssuanceFlags,
+    #[command(flatten)]
     parse: ParseFlags,
     #[command(flatten)]
     traffic: TrafficFlags,
 }
 
+/// Certificates made here.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Certificates")]
+struct IssuanceFlags {
+    /// Where the Secrets are that a ClusterIssuer names
+    #[arg(long, env = "GAPI_CLUSTER_RESOURCE_NAMESPACE", default_value = CLUSTER_RESOURCE_NAMESPACE, value_name = "NAMESPACE")]
+    cluster_resource_namespace: String,
+    /// Where HTTP-01 challenges come in; another one only where something in front sends port 80 there
+    #[arg(long, env = "GAPI_ACME_HTTP_PORT", default_value_t = 80, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    acme_http_port: u16,
+}
+
 /// Bounds on manifests.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Bounds on manifests")]
-struct ParseFlags {
+pub(super) struct ParseFlags {
     /// Size of a file
     #[arg(long, env = "GAPI_MAX_FILE_SIZE", default_value = "32MiB", value_name = "SIZE")]
     max_file_size: Size,
@@ -80,6 +97,17 @@ struct ParseFlags {
     /// Values within values
     #[arg(long, env = "GAPI_MAX_DEPTH", default_value_t = 100, value_name = "N")]
     max_depth: usize,
+}
+
+impl ParseFlags {
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds {
+            bytes: self.max_file_size.0,
+            nodes: self.max_nodes,
+            documents: self.max_documents,
+            depth: self.max_depth,
+        }
+    }
 }
 
 /// A flag for each field of [`Settings`], with the default that stands there.
@@ -187,11 +215,12 @@ impl RunFlags {
             runtime_dir: self.runtime_dir,
             addresses: self.address,
             address_pool: self.address_pool,
+            issuance: EngineOptions {
+                cluster_namespace: self.issuance.cluster_resource_namespace,
+                http_port: self.issuance.acme_http_port,
+            },
             workers: self.workers,
-            max_file_size: self.parse.max_file_size.0,
-            max_nodes: self.parse.max_nodes,
-            max_documents: self.parse.max_documents,
-            max_depth: self.parse.max_depth,
+            bounds: self.parse.bounds(),
             log_level: self.log_level,
             settings: self.traffic.settings(),
             in_force: in_force(matches),
@@ -281,8 +310,7 @@ mod tests {
     fn without_flags_the_data_plane_has_its_own_defaults() {
         let options = options(&[]).expect("no flag is required");
         assert_eq!(format!("{:?}", options.settings), format!("{:?}", Settings::default()));
-        assert_eq!((options.max_file_size, options.max_nodes), (32 << 20, 2_000_000));
-        assert_eq!((options.max_documents, options.max_depth), (100_000, 100));
+        assert_eq!(options.bounds, Bounds::default());
         let shown = options.in_force.iter().find(|setting| setting.name == "max-head").expect("is a flag");
         assert_eq!((shown.value.as_str(), shown.source.as_str()), ("60KiB", "default"));
         let shown = options.in_force.iter().find(|setting| setting.name == "head-timeout").expect("is a flag");

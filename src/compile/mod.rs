@@ -5,12 +5,14 @@
 //! by itself: a rule is broken, a backend's share is, a certificate is left out.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    borrow::Cow,
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
+use foldhash::HashMap;
 use rustls::sign::CertifiedKey;
 
 use crate::{
@@ -20,6 +22,7 @@ use crate::{
 };
 
 mod certificate;
+mod challenge;
 mod expression;
 mod filter;
 mod host;
@@ -52,7 +55,8 @@ pub fn compile(
     };
     let datagram_sockets = plan.datagram_sockets.iter().map(datagram_socket).collect();
     let generation = previous.map_or(0, |(_, snapshot)| snapshot.generation) + 1;
-    (Snapshot { generation, sockets, datagram_sockets, backends }, compiler.findings)
+    let challenges = challenge::compile(&plan.challenges);
+    (Snapshot { generation, sockets, datagram_sockets, backends, challenges }, compiler.findings)
 }
 
 /// What is compiled once although several listeners or sockets have it.
@@ -135,11 +139,7 @@ impl Compiler {
         }
         let host = match old {
             // What could not be compiled is tried again, so that it is found again.
-            Some((old_plan, old))
-                if (Arc::ptr_eq(old_plan, plan) || old_plan == plan) && host::is_faultless(plan, old) =>
-            {
-                old.clone()
-            }
+            Some((old_plan, old)) if old_plan == plan && host::is_faultless(plan, old) => old.clone(),
             _ => Arc::new(host::compile(plan, &mut self.findings)),
         };
         self.hosts.insert(Arc::as_ptr(plan), host.clone());
@@ -180,27 +180,24 @@ fn compile_backends(
     previous: Option<(&Plan, &Arc<Snapshot>)>,
     resolved_names: &BTreeMap<String, Vec<IpAddr>>,
 ) -> foldhash::HashMap<BackendKey, Arc<Backend>> {
-    let compile = |(key, plan): (&String, &BackendPlan)| {
+    let compile = |(key, plan): (&BackendKey, &BackendPlan)| {
         let endpoints = endpoints(&plan.endpoints, resolved_names);
         let protocol = match plan.protocol {
             BackendProtocol::Http1 => Protocol::Http1,
             BackendProtocol::H2c => Protocol::H2c,
         };
-        let old = previous.and_then(|(_, snapshot)| snapshot.backends.get(key.as_str()));
+        let old = previous.and_then(|(_, snapshot)| snapshot.backends.get(key));
         match old {
-            Some(old) if old.protocol == protocol && old.endpoints == endpoints => (old.key.clone(), old.clone()),
-            _ => {
-                let key: BackendKey = key.as_str().into();
-                (key.clone(), Arc::new(Backend { key, protocol, endpoints }))
-            }
+            Some(old) if old.protocol == protocol && *old.endpoints == *endpoints => (old.key.clone(), old.clone()),
+            _ => (key.clone(), Arc::new(Backend { key: key.clone(), protocol, endpoints: endpoints.into() })),
         }
     };
     plan.backends.iter().map(compile).collect()
 }
 
-fn endpoints(plan: &EndpointsPlan, resolved_names: &BTreeMap<String, Vec<IpAddr>>) -> Box<[SocketAddr]> {
+fn endpoints<'p>(plan: &'p EndpointsPlan, resolved_names: &BTreeMap<String, Vec<IpAddr>>) -> Cow<'p, [SocketAddr]> {
     match plan {
-        EndpointsPlan::Addresses(addresses) => addresses.as_slice().into(),
+        EndpointsPlan::Addresses(addresses) => Cow::Borrowed(addresses),
         EndpointsPlan::Name { host, port } => {
             let addresses = resolved_names.get(host).map(Vec::as_slice).unwrap_or_default();
             addresses.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()

@@ -68,7 +68,7 @@ fn a_host_of_two_sockets_is_compiled_once() {
 #[test]
 fn a_backend_is_kept_until_its_addresses_change() {
     let by_name = EndpointsPlan::Name { host: "db.example".to_owned(), port: 80 };
-    let backends = [("a/b:80".to_owned(), BackendPlan { endpoints: by_name, ..BackendPlan::default() })];
+    let backends = [("a/b:80".into(), BackendPlan { endpoints: by_name, ..BackendPlan::default() })];
     let plan = Plan { backends: backends.into(), ..Plan::default() };
     let names = |ip: &str| BTreeMap::from([("db.example".to_owned(), vec![ip.parse().expect("an address")])]);
     let first = Arc::new(compile(&plan, None, &names("127.0.0.1")).0);

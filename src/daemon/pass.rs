@@ -21,12 +21,14 @@ use super::{
     source::Sources,
 };
 use crate::{
+    api::Kind,
+    certificate::Engine,
     cli::run::RunOptions,
     compile::compile,
     finding::{Finding, Severity},
     graph::{self, Addresses, Graph, LastGood},
-    manifest::span::Bounds,
-    plan::{EndpointsPlan, Plan, lower},
+    manifest::{Object, accepted::Objects},
+    plan::{EndpointsPlan, Hosts, Plan, lower},
     publish::{DataPlane, inherited::Inherited, store::Store},
     snapshot::Snapshot,
     view::Traffic,
@@ -37,11 +39,13 @@ pub struct Pass {
     pub sources: Sources,
     pub names: Names,
     pub reporter: Reporter,
+    pub engine: Engine,
     options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
     fallbacks: Fallbacks,
     plan: Arc<Plan>,
+    hosts: Hosts,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     snapshot: Arc<Snapshot>,
     data_plane: DataPlane,
@@ -69,22 +73,17 @@ impl Pass {
             tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
             BTreeMap::new()
         });
-        let bounds = Bounds {
-            bytes: options.max_file_size,
-            nodes: options.max_nodes,
-            documents: options.max_documents,
-            depth: options.max_depth,
-        };
-        let sources = Sources::open(&options.config_dir, &options.state_dir, bounds)?;
+        let sources = Sources::open(&options.config_dir, &options.state_dir, options.bounds.clone())?;
         let addresses = address::addresses(&options.addresses, options.address_pool, assigned);
         let fallbacks = Fallbacks::open(options.state_dir.join("certificates.json"));
         Ok(Pass {
-            last_good: last_good(&sources, &addresses, &fallbacks),
+            last_good: last_good(&sources.accepted.objects, &addresses, &fallbacks),
             sources,
             names: Names::default(),
             addresses,
             fallbacks,
             plan: Arc::default(),
+            hosts: Hosts::default(),
             resolved: BTreeMap::new(),
             snapshot: Arc::default(),
             data_plane,
@@ -94,6 +93,7 @@ impl Pass {
             last_try: Instant::now(),
             assigned_path,
             reporter: Reporter::new(options.clone()),
+            engine: Engine::open(&options.state_dir, options.issuance.clone()),
             options,
         })
     }
@@ -101,7 +101,7 @@ impl Pass {
     /// When a pass is wanted though nothing changes.
     pub fn next(&self) -> Option<Instant> {
         let unwritten = self.reporter.last.unwritten.then(|| self.last_try + AGAIN);
-        self.again.into_iter().chain(unwritten).chain(self.sources.look_again()).min()
+        self.again.into_iter().chain(unwritten).chain(self.sources.look_again()).chain(self.engine.next()).min()
     }
 
     /// Has that time come?
@@ -119,10 +119,18 @@ impl Pass {
         let keeping = self.sources.keep();
         let assigned = std::mem::take(&mut self.addresses.assigned);
         self.addresses = address::addresses(&self.options.addresses, self.options.address_pool, assigned);
-        let objects: Vec<_> = self.sources.objects.values().cloned().collect();
+        let merged = self.engine.objects(&self.sources.accepted.objects);
+        let progress = Arc::new(self.engine.progress(&self.sources.accepted.objects));
+        let objects: Arc<[_]> = merged.values().cloned().collect();
         let last_good = std::mem::take(&mut self.last_good);
         let addresses = self.addresses.clone();
-        let input = graph::Input { objects: &objects, addresses: &addresses, last_good: &last_good, now };
+        let input = graph::Input {
+            objects: &objects,
+            addresses: &addresses,
+            last_good: &last_good,
+            now,
+            progress: Some(&progress),
+        };
         let graph = graph::resolve(&input);
         stages.end("resolve");
         self.last_good = graph.last_good();
@@ -132,7 +140,10 @@ impl Pass {
         let unkept = self.fallbacks.keep(&self.last_good.certificates);
         let retry = unkept.as_ref().map(|_| Instant::now() + AGAIN);
         findings.extend(unkept);
-        let plan = lower(&graph);
+        findings.extend(self.engine.findings());
+        self.engine.want(&graph.issuance, now);
+        let mut plan = lower(&graph, &mut self.hosts);
+        self.engine.challenge(&mut plan, &self.addresses.bind);
         stages.end("plan");
         self.resolve_names(&plan, &mut findings).await;
         let compiled = self.compile(plan);
@@ -146,13 +157,15 @@ impl Pass {
         findings.extend(unkept);
         stages.end("keep");
         self.publish(compiled);
+        self.engine.published(&self.plan, &self.sockets);
         self.socket_findings(&graph, &mut findings);
         findings.extend(self.data_plane.unwanted());
         stages.end("publish");
         tracing::debug!(generation = self.snapshot.generation, stages = %stages, "pass");
         self.reporter.submit(Job {
             graph,
-            objects: self.sources.objects.clone(),
+            objects: merged,
+            progress,
             addresses,
             last_good,
             sockets: self.sockets.clone(),
@@ -238,7 +251,7 @@ impl Pass {
                 for (index, listener) in gateway.listeners.iter().enumerate() {
                     if keys.contains(listener.key.as_str()) {
                         let field = format!("spec.listeners[{index}].port");
-                        let object = self.sources.objects.get(&gateway.key);
+                        let object = self.sources.accepted.objects.get(&gateway.key);
                         findings.push(Finding {
                             severity: Severity::Error,
                             origin: object.map(|object| object.place(&field)),
@@ -280,11 +293,20 @@ impl Pass {
     }
 }
 
-/// What was good before the start: what the objects accepted last come to.
-fn last_good(sources: &Sources, addresses: &Addresses, fallbacks: &Fallbacks) -> LastGood {
-    let objects: Vec<_> = sources.objects.values().cloned().collect();
+/// What was good before the start, as far as listeners go: what the objects accepted last come to. Their Secrets may have
+/// become unusable meanwhile.
+fn last_good(accepted: &Objects, addresses: &Addresses, fallbacks: &Fallbacks) -> LastGood {
+    let matters = |object: &&Arc<Object>| !matches!(object.kind, Kind::HttpRoute | Kind::Service | Kind::EndpointSlice);
+    let objects: Arc<[_]> = accepted.values().filter(matters).cloned().collect();
     let kept = LastGood { certificates: fallbacks.certificates().clone(), ..LastGood::default() };
-    graph::resolve(&graph::Input { objects: &objects, addresses, last_good: &kept, now: Timestamp::now() }).last_good()
+    graph::resolve(&graph::Input {
+        objects: &objects,
+        addresses,
+        last_good: &kept,
+        now: Timestamp::now(),
+        progress: None,
+    })
+    .last_good()
 }
 
 /// How long the stages of a pass took, for the debug log.

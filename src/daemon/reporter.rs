@@ -21,10 +21,11 @@ use crate::{
     api::ObjectKey,
     cli::run::RunOptions,
     finding::{Finding, Severity},
-    graph::{self, Addresses, Graph, LastGood},
+    graph::{self, Addresses, Graph, LastGood, Progress},
     manifest::{
         Ignored, Object,
         accepted::{Objects, object_path, state_finding},
+        compact,
     },
     plan::{Plan, shadowed},
     status::{Published, ReportInput, report, write::StatusFiles},
@@ -38,6 +39,7 @@ pub type Documents = BTreeMap<ObjectKey, Arc<Value>>;
 pub struct Job {
     pub graph: Graph,
     pub objects: Arc<Objects>,
+    pub progress: Arc<Progress>,
     pub addresses: Addresses,
     pub last_good: LastGood,
     pub sockets: BTreeMap<SocketAddr, Result<(), String>>,
@@ -89,7 +91,7 @@ struct Desk {
     status_files: Option<StatusFiles>,
     documents: Arc<Documents>,
     /// What the documents of routes were made of.
-    routes: HashMap<ObjectKey, (Arc<Object>, Vec<graph::Parent>)>,
+    routes: HashMap<ObjectKey, (Arc<Object>, Arc<graph::Route>)>,
     logged: BTreeSet<Finding>,
 }
 
@@ -156,9 +158,14 @@ impl Desk {
         if self.status_files.is_none() && self.documents.is_empty() {
             self.documents = Arc::new(earlier(&self.directory));
         }
-        let objects: Vec<_> = job.objects.values().cloned().collect();
-        let input =
-            graph::Input { objects: &objects, addresses: &job.addresses, last_good: &job.last_good, now: job.now };
+        let objects: Arc<[_]> = job.objects.values().cloned().collect();
+        let input = graph::Input {
+            objects: &objects,
+            addresses: &job.addresses,
+            last_good: &job.last_good,
+            now: job.now,
+            progress: Some(&job.progress),
+        };
         job.findings.extend(shadowed(&job.graph, &input));
         let published = Published { sockets: job.sockets.clone() };
         self.documents = Arc::new(self.documents(&job, &objects, &published));
@@ -180,12 +187,14 @@ impl Desk {
 
     /// The documents of this report. Routes are many and mostly as they were: theirs are taken over.
     fn documents(&mut self, job: &Job, objects: &[Arc<Object>], published: &Published) -> Documents {
-        let is_unchanged = |route: &&graph::Route| {
-            let (Some(object), Some((before, parents))) = (job.objects.get(&route.key), self.routes.get(&route.key))
+        let is_unchanged = |route: &&Arc<graph::Route>| {
+            let (Some(object), Some((before, earlier))) = (job.objects.get(&route.key), self.routes.get(&route.key))
             else {
                 return false;
             };
-            Arc::ptr_eq(object, before) && *parents == route.parents && self.documents.contains_key(&route.key)
+            Arc::ptr_eq(object, before)
+                && (Arc::ptr_eq(route, earlier) || route.parents == earlier.parents)
+                && self.documents.contains_key(&route.key)
         };
         let unchanged: HashSet<ObjectKey> =
             job.graph.routes.iter().filter(is_unchanged).map(|route| route.key.clone()).collect();
@@ -193,14 +202,14 @@ impl Desk {
         let mut documents = Documents::new();
         for document in report(&job.graph, published, &input) {
             let before = self.documents.get(&document.key).filter(|before| ***before == document.value);
-            let value = before.cloned().unwrap_or_else(|| Arc::new(document.value));
+            let value = before.cloned().unwrap_or_else(|| Arc::new(compact(document.value)));
             documents.insert(document.key, value);
         }
         let kept = unchanged.iter().filter_map(|key| self.documents.get_key_value(key));
         documents.extend(kept.map(|(key, document)| (key.clone(), document.clone())));
         let routes = job.graph.routes.iter().filter_map(|route| {
             let object = job.objects.get(&route.key)?;
-            Some((route.key.clone(), (object.clone(), route.parents.clone())))
+            Some((route.key.clone(), (object.clone(), route.clone())))
         });
         self.routes = routes.collect();
         documents

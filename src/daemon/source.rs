@@ -1,7 +1,7 @@
 //! The watched directory as objects: scan, parse what changed, merge with what was accepted, keep.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,16 +10,17 @@ use std::{
 
 use super::AGAIN;
 use crate::{
-    api::ObjectKey,
+    api::{Kind, ObjectKey},
     finding::{Finding, Origin, Severity},
     manifest::{
         Ignored,
-        accepted::{self, Merged, Objects, Store, merge, state_finding},
+        accepted::{Accepted, Objects, Source, Store, state_finding},
+        differences,
         parse::{ParsedFile, parse_file},
         readable,
         role::{self, Names, remark::remarks},
         span::Bounds,
-        tree::{Content, Directories, Tree},
+        tree::{Content, Directories, Tree, TreeFile},
     },
 };
 
@@ -40,24 +41,30 @@ pub struct Sources {
     lost: Option<Instant>,
     /// The store came late, and the tree was not looked at since.
     late: bool,
-    parsed: BTreeMap<String, (Arc<[u8]>, Arc<ParsedFile>)>,
+    /// What each file says, whoever wrote it; with those that are gone or not seen, and that count still.
+    read: BTreeMap<Arc<str>, Source>,
+    /// Those that are gone or not seen.
+    absent: BTreeSet<Arc<str>>,
+    /// What there is to say of single files.
+    said: BTreeMap<Arc<str>, Vec<Finding>>,
     names: Names,
     /// Others than trusted users had a hand in some file: what their names are decides too.
     shared: bool,
+    /// What was refused because of that.
+    refused: Vec<Finding>,
     /// Files with nothing in them that had objects, since when.
-    emptied: BTreeMap<String, Instant>,
+    emptied: BTreeMap<Arc<str>, Instant>,
     /// Files that are gone, since when.
-    gone: BTreeMap<String, Instant>,
+    gone: BTreeMap<Arc<str>, Instant>,
     state_directory: PathBuf,
     store: Option<Store>,
     /// What is in force.
-    pub objects: Arc<Objects>,
+    pub accepted: Accepted,
     /// Objects in force whose document on disk was rejected.
-    pub stale: std::collections::BTreeSet<ObjectKey>,
+    pub stale: BTreeSet<ObjectKey>,
     /// What the last look found.
     pub findings: Vec<Finding>,
     pub ignored: Vec<Ignored>,
-    pub documents: usize,
 }
 
 impl Sources {
@@ -73,18 +80,20 @@ impl Sources {
             settled: false,
             lost: None,
             late: false,
-            parsed: BTreeMap::new(),
+            read: BTreeMap::new(),
+            absent: BTreeSet::new(),
+            said: BTreeMap::new(),
             names: Names::default(),
             shared: false,
+            refused: Vec::new(),
             emptied: BTreeMap::new(),
             gone: BTreeMap::new(),
             state_directory: state_directory.join("accepted"),
             store: None,
-            objects: Arc::default(),
-            stale: Default::default(),
+            accepted: Accepted::default(),
+            stale: BTreeSet::new(),
             findings: Vec::new(),
             ignored: Vec::new(),
-            documents: 0,
         };
         match Store::open(&sources.state_directory) {
             Ok(store) => {
@@ -92,7 +101,7 @@ impl Sources {
                     // Of those whose place is taken in the first pass, nobody else tells.
                     tracing::warn!("{}", finding.message);
                 }
-                sources.objects = Arc::new(store.objects().clone());
+                sources.accepted = Accepted::new(store.objects().clone());
                 sources.store = Some(store);
             }
             Err(error) if error.kind() == io::ErrorKind::Unsupported => return Err(error),
@@ -105,41 +114,48 @@ impl Sources {
     /// Looks at everything again. With `now_or_never`, asked for by a person, nothing is left for later.
     /// True when an object, a finding or an ignored document changed.
     pub fn look(&mut self, busy: &HashSet<PathBuf>, now_or_never: bool) -> bool {
-        let mut findings = Vec::new();
         self.late = false;
-        match Tree::scan(&self.root, self.tree.as_ref(), busy, self.bounds.bytes as u64) {
-            Ok(tree) => {
-                let departures = self.note_gone(&tree, now_or_never);
-                let same =
-                    self.tree.replace(tree).zip(self.tree.as_ref()).is_some_and(|(before, tree)| before.is_same(tree));
-                if same && self.settled && self.emptied.is_empty() && !departures && !(now_or_never && self.shared) {
-                    return false;
-                }
-                findings.extend(self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()));
-                (self.settled, self.lost) = (true, None);
-            }
+        let tree = match Tree::scan(&self.root, self.tree.as_ref(), busy, self.bounds.bytes as u64) {
+            Ok(tree) => tree,
             Err(error) => {
-                findings.push(self.root_finding(&error.to_string()));
+                let findings = vec![self.root_finding(&error.to_string())];
                 let changed = self.findings != findings;
                 self.findings = findings;
                 (self.settled, self.lost) = (false, Some(Instant::now()));
                 return changed;
             }
+        };
+        let departures = self.note_gone(&tree, now_or_never);
+        let before = self.tree.take().unwrap_or_default();
+        let same = |one: &Arc<TreeFile>, other: &Arc<TreeFile>| one.is_same(other);
+        let changed = differences(&before.files, &tree.files, same).into_iter();
+        let changed: Vec<Arc<str>> = changed.map(|(name, ..)| name.clone()).collect();
+        let same = changed.is_empty() && before.findings == tree.findings;
+        let nothing = same && self.settled && self.emptied.is_empty() && !departures && !(now_or_never && self.shared);
+        if !nothing {
+            (self.settled, self.lost) = (true, None);
+            let changed = self.parse(changed, &before, &tree, now_or_never);
+            self.judge(changed, &tree, now_or_never);
         }
-        let sources = self.parse(now_or_never, &mut findings);
-        let sources = self.judge(sources, now_or_never, &mut findings);
-        let ignored = sources.values().flat_map(ignored_of).cloned().collect();
-        self.documents = sources.values().map(documents_of).sum();
+        self.tree = Some(tree);
+        !nothing && self.merge()
+    }
+
+    /// Brings what is in force up to what the files say.
+    fn merge(&mut self) -> bool {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let Merged { objects, mut stale, findings: merged } =
-            merge(&self.objects, &sources, &now, || uuid::Uuid::new_v4().to_string());
-        findings.extend(merged);
-        stale.retain(|key| objects.get(key).is_none_or(|object| !self.gone.contains_key(&*object.origin.file)));
-        let same = same(&self.objects, &objects);
-        let changed = !same || self.findings != findings || self.ignored != ignored || self.stale != stale;
-        if !same {
-            self.objects = Arc::new(objects);
-        }
+        let changed = self.accepted.merge(&now, || uuid::Uuid::new_v4().to_string());
+        let mut findings: Vec<Finding> = self.tree.iter().flat_map(|tree| tree.findings.iter().cloned()).collect();
+        findings.extend(self.said.values().flatten().chain(&self.refused).cloned());
+        let roles = [Kind::ClusterRole, Kind::Role, Kind::ClusterRoleBinding, Kind::RoleBinding];
+        findings.extend(remarks(roles.into_iter().flat_map(|kind| self.accepted.documents_of(kind))));
+        findings.extend(self.accepted.findings());
+        let ignored: Vec<Ignored> = self.accepted.ignored().cloned().collect();
+        let is_gone = |key: &ObjectKey| {
+            self.accepted.objects.get(key).is_some_and(|object| self.gone.contains_key(&object.origin.file))
+        };
+        let stale: BTreeSet<ObjectKey> = self.accepted.stale.iter().filter(|key| !is_gone(key)).cloned().collect();
+        let changed = changed || self.findings != findings || self.ignored != ignored || self.stale != stale;
         (self.stale, self.findings, self.ignored) = (stale, findings, ignored);
         changed
     }
@@ -158,50 +174,103 @@ impl Sources {
         self.tree.as_ref().map(|tree| tree.directories.clone()).unwrap_or_default()
     }
 
-    fn parse(&mut self, now_or_never: bool, findings: &mut Vec<Finding>) -> BTreeMap<String, accepted::Source> {
-        let Some(tree) = self.tree.take() else { return BTreeMap::new() };
-        self.parsed.retain(|name, _| tree.files.contains_key(name));
-        self.emptied.retain(|name, _| tree.files.contains_key(name));
-        let mut sources = BTreeMap::new();
-        for (name, file) in &tree.files {
-            let source = match &file.content {
-                Content::Bytes(bytes) if now_or_never || !self.is_just_emptied(name, bytes) => {
-                    let parsed = self.parsed(name, bytes);
-                    findings.extend(parsed.findings.iter().cloned());
-                    findings.extend(readable::findings(&self.root.join(name), &parsed));
-                    accepted::Source::Parsed(parsed)
-                }
-                _ => accepted::Source::Unreadable,
-            };
-            sources.insert(name.clone(), source);
+    /// Reads anew the files that `changed` since the last look, and those of which more than their bytes decides. Gives
+    /// all of these.
+    fn parse(&mut self, changed: Vec<Arc<str>>, before: &Tree, tree: &Tree, now_or_never: bool) -> BTreeSet<Arc<str>> {
+        let mut names = BTreeSet::from_iter(changed);
+        names.extend(self.emptied.keys().cloned());
+        names.extend(self.gone.keys().cloned());
+        names.append(&mut self.absent);
+        let unseen = self.unseen(tree);
+        names.extend(unseen.iter().cloned());
+        if now_or_never {
+            // The rights to the directories above them may have changed.
+            let secrets = self.accepted.documents_of(Kind::Secret);
+            names.extend(secrets.map(|secret| secret.origin.file.clone()));
         }
-        for file in self.objects.values().map(|object| &object.origin.file).filter(|_| !tree.unseen.is_empty()) {
-            let is_unseen = Path::new(&**file).ancestors().any(|path| tree.unseen.contains(&*path.to_string_lossy()));
-            if is_unseen && !sources.contains_key(&**file) {
-                sources.insert(file.to_string(), accepted::Source::Unreadable);
+        for name in &names {
+            let emptied = self.emptied.remove(name);
+            let source = match (tree.files.get(name), self.read.get(name)) {
+                (Some(file), Some(known @ Source::Parsed(_))) if before.has_content(name, &file.content) => {
+                    Some(known.clone())
+                }
+                (Some(file), _) => Some(self.source(name, file, emptied, now_or_never)),
+                (None, _) if self.gone.contains_key(name) || unseen.contains(name) => {
+                    self.absent.insert(name.clone());
+                    Some(Source::Unreadable)
+                }
+                (None, _) => None,
+            };
+            let findings = match source.as_ref().and_then(Source::parsed) {
+                Some(parsed) => self.findings_of(name, parsed),
+                None => Vec::new(),
+            };
+            match findings.is_empty() {
+                true => _ = self.said.remove(name),
+                false => _ = self.said.insert(name.clone(), findings),
+            }
+            match source {
+                Some(source) => _ = self.read.insert(name.clone(), source),
+                None => _ = self.read.remove(name),
             }
         }
-        for name in self.gone.keys() {
-            sources.entry(name.clone()).or_insert(accepted::Source::Unreadable);
-        }
-        self.tree = Some(tree);
-        sources
+        names
     }
 
-    /// Leaves out what the writers of the files may not declare.
-    fn judge(
-        &mut self,
-        sources: BTreeMap<String, accepted::Source>,
-        now_or_never: bool,
-        findings: &mut Vec<Finding>,
-    ) -> BTreeMap<String, accepted::Source> {
-        let Some(tree) = &self.tree else { return sources };
-        let writers = self.names.writers(tree.files.iter().map(|(name, file)| (name, &file.custody)), now_or_never);
+    /// What a file says that was `emptied` then.
+    fn source(&mut self, name: &Arc<str>, file: &TreeFile, emptied: Option<Instant>, now_or_never: bool) -> Source {
+        match &file.content {
+            Content::Bytes(bytes) if now_or_never || !self.is_just_emptied(name, bytes, emptied) => {
+                Source::Parsed(Arc::new(parse_file(name, bytes, &self.bounds)))
+            }
+            _ => Source::Unreadable,
+        }
+    }
+
+    fn findings_of(&self, name: &str, parsed: &ParsedFile) -> Vec<Finding> {
+        let mut findings = parsed.findings.clone();
+        findings.extend(readable::findings(&self.root.join(name), parsed));
+        findings
+    }
+
+    /// Files that objects in force are from, and of which it cannot be told whether they are there.
+    fn unseen(&self, tree: &Tree) -> BTreeSet<Arc<str>> {
+        if tree.unseen.is_empty() {
+            return BTreeSet::new();
+        }
+        let is_unseen = |file: &Arc<str>| {
+            !tree.files.contains_key(file)
+                && Path::new(&**file).ancestors().any(|path| tree.unseen.contains(&*path.to_string_lossy()))
+        };
+        let files = self.accepted.objects.values().map(|object| &object.origin.file);
+        files.filter(|file| is_unseen(file)).cloned().collect()
+    }
+
+    /// Hands on what the files in `changed` say now, without what the writers of files may not declare.
+    fn judge(&mut self, changed: BTreeSet<Arc<str>>, tree: &Tree, now_or_never: bool) {
+        let was_shared = self.shared;
         self.shared = tree.files.values().any(|file| !file.custody.is_trusted());
-        let judged = role::judge(&self.objects, sources, &writers);
-        findings.extend(judged.findings);
-        findings.extend(remarks(&judged.sources));
-        judged.sources
+        if !self.shared && !was_shared {
+            for name in changed {
+                let (before, source) = (self.accepted.files().get(&name), self.read.get(&name));
+                let is_same = before.zip(source).is_some_and(|(before, source)| before.is_same(source));
+                if !is_same {
+                    self.accepted.set(&name, source.cloned());
+                }
+            }
+            return;
+        }
+        let writers = self.names.writers(tree.files.iter().map(|(name, file)| (&**name, &file.custody)), now_or_never);
+        let judged = role::judge(&self.accepted.objects, self.read.clone(), &writers);
+        let differences: Vec<(Arc<str>, Option<Source>)> =
+            differences(self.accepted.files(), &judged.sources, Source::is_same)
+                .into_iter()
+                .map(|(name, _, source)| (name.clone(), source.cloned()))
+                .collect();
+        for (name, source) in differences {
+            self.accepted.set(&name, source);
+        }
+        self.refused = judged.findings;
     }
 
     /// Keeps account of files that are gone. True where something follows from it, now or later.
@@ -216,33 +285,21 @@ impl Sources {
     }
 
     /// A file of no bytes that had objects may be about to be written.
-    fn is_just_emptied(&mut self, name: &str, bytes: &[u8]) -> bool {
-        if !bytes.is_empty() || !self.had_objects(name) {
-            self.emptied.remove(name);
+    fn is_just_emptied(&mut self, name: &Arc<str>, bytes: &[u8], since: Option<Instant>) -> bool {
+        if !bytes.is_empty() || !self.accepted.objects.values().any(|object| object.origin.file == *name) {
             return false;
         }
-        let since = *self.emptied.entry(name.to_owned()).or_insert_with(Instant::now);
-        since.elapsed() < EMPTY
-    }
-
-    fn parsed(&mut self, name: &str, bytes: &Arc<[u8]>) -> Arc<ParsedFile> {
-        match self.parsed.get(name) {
-            Some((known, parsed)) if Arc::ptr_eq(known, bytes) || known == bytes => parsed.clone(),
-            _ => {
-                let parsed = Arc::new(parse_file(name, bytes, &self.bounds));
-                self.parsed.insert(name.to_owned(), (bytes.clone(), parsed.clone()));
-                parsed
-            }
+        let since = since.unwrap_or_else(Instant::now);
+        let is_just_emptied = since.elapsed() < EMPTY;
+        if is_just_emptied {
+            self.emptied.insert(name.clone(), since);
         }
-    }
-
-    fn had_objects(&self, name: &str) -> bool {
-        self.objects.values().any(|object| &*object.origin.file == name)
+        is_just_emptied
     }
 
     /// Begins to make durable what is in force, beside the caller; the result goes to [`Sources::kept`].
     pub fn keep(&mut self) -> impl Future<Output = Kept> + use<> {
-        let (directory, objects) = (self.state_directory.clone(), self.objects.clone());
+        let (directory, objects) = (self.state_directory.clone(), self.accepted.objects.clone());
         let store = self.store.take();
         let keeping = tokio::task::spawn_blocking(move || keep(store, &directory, &objects));
         async move { keeping.await.unwrap_or_default() }
@@ -253,9 +310,9 @@ impl Sources {
         self.store = kept.store;
         if kept.late {
             // What is in force was made without knowing this: whether it is gone, or was rejected, the next look tells.
-            let mut objects = self.store.as_ref().map(|store| store.objects().clone()).unwrap_or_default();
-            objects.extend(self.objects.iter().map(|(key, object)| (key.clone(), object.clone())));
-            self.objects = Arc::new(objects);
+            if let Some(store) = &self.store {
+                self.accepted.add(store.objects());
+            }
             (self.late, self.settled) = (true, false);
         }
         let unkept = kept.error.map(|error| {
@@ -304,23 +361,4 @@ fn keep(store: Option<Store>, directory: &Path, objects: &Objects) -> Kept {
         kept.error = store.keep(objects).err();
     }
     kept
-}
-
-fn same(one: &Objects, other: &Objects) -> bool {
-    one.len() == other.len()
-        && one.values().zip(other.values()).all(|(one, other)| Arc::ptr_eq(one, other) || one == other)
-}
-
-fn ignored_of(source: &accepted::Source) -> &[Ignored] {
-    match source {
-        accepted::Source::Parsed(file) => &file.ignored,
-        accepted::Source::Unreadable => &[],
-    }
-}
-
-fn documents_of(source: &accepted::Source) -> usize {
-    match source {
-        accepted::Source::Parsed(file) => file.documents,
-        accepted::Source::Unreadable => 0,
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::{
     HeaderValue, Method, Response, StatusCode, Version,
     header::{self, HeaderMap},
@@ -34,6 +35,13 @@ pub fn own(reason: Reason, version: Version) -> Response<Body> {
 pub fn bare(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
+    response
+}
+
+/// gapi's own answer with a body that no reason is behind: a challenge's.
+pub fn bytes(bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::bytes(bytes));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     response
 }
 

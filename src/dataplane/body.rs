@@ -50,6 +50,10 @@ impl Body {
         Body(Kind::Text(Some(Bytes::from_static(text.as_bytes()))))
     }
 
+    pub fn bytes(bytes: Bytes) -> Body {
+        Body(Kind::Text(Some(bytes)))
+    }
+
     /// No body, under a head that states the length of one.
     pub fn claimed(length: u64) -> Body {
         Body(Kind::Claimed(length))

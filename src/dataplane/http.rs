@@ -119,6 +119,13 @@ async fn route(exchange: &Rc<Exchange>, snapshot: &Snapshot, entered: Entered) -
         return Ok(answer::bare(StatusCode::OK));
     }
     let connection = &exchange.connection;
+    if connection.tls.is_none()
+        && matches!(head.method, Method::GET | Method::HEAD)
+        && let Some(authorization) = snapshot.challenges.answer(head.uri.path())
+    {
+        exchange.decide(Reason::Answered, StatusCode::OK.as_u16());
+        return Ok(answer::bytes(authorization.clone()));
+    }
     let Matched { rule, prefix } = choose(snapshot, connection, authority.name(), &head)?;
     exchange.note(|entry| {
         entry.route = Some(rule.route.clone());

@@ -23,6 +23,9 @@ use super::{
 };
 use crate::snapshot::{Listener, ListenerProtocol, Snapshot, Socket, cell::SnapshotReader};
 
+/// RFC 8737, 6.2.
+const ACME_TLS: &[u8] = b"acme-tls/1";
+
 /// Alerts of RFC 8446, section 6.2, and RFC 6066, section 3.
 const MISSING_EXTENSION: u8 = 109;
 const UNRECOGNIZED_NAME: u8 = 112;
@@ -77,6 +80,16 @@ impl Tls {
         let hello = accepted.client_hello();
         let server_name = hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
         let snapshot = snapshots.pin();
+        if let Some(key) = challenge(&snapshot, server_name.as_deref(), &hello) {
+            let mut config = self.0.clone();
+            config.alpn_protocols = vec![ACME_TLS.to_vec()];
+            config.cert_resolver = Arc::new(Chosen(Some(key)));
+            drop(snapshot);
+            let start = StartHandshake::from_parts(accepted, stream);
+            start.into_stream(Arc::new(config)).await?.shutdown().await?;
+            // Nothing is said on such a connection, and nothing failed.
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         let listener = find_listener(&snapshot, socket, server_name.as_deref());
         let chosen = listener.and_then(|listener| Some((listener, answer(listener, &hello)?)));
         let Some((listener, key)) = chosen else {
@@ -106,6 +119,13 @@ impl Tls {
         };
         Ok(Handshake { stream: Secured::Http(Box::new(stream), protocol), tls, digest })
     }
+}
+
+/// The certificate that proves the name to an ACME server, where nothing but that is asked for (RFC 8737, 3).
+fn challenge(snapshot: &Snapshot, name: Option<&str>, hello: &ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    let key = snapshot.challenges.tls.get(name?)?;
+    let mut protocols = hello.alpn()?;
+    (protocols.next() == Some(ACME_TLS) && protocols.next().is_none()).then(|| key.clone())
 }
 
 /// The listener of `socket` that has the name; without a name, the one that takes every name.

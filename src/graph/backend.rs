@@ -1,11 +1,12 @@
 //! `backendRefs`: one port of one Service, and where its endpoints are.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt::Display,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
+use foldhash::{HashMap, HashSet};
 use serde_json::Value;
 
 use crate::{
@@ -21,8 +22,12 @@ use crate::{
 use super::{
     grant::Crossing,
     index::Index,
+    known::Before,
     problem::{Problem, warning},
 };
+
+/// The label that ties an EndpointSlice to its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// One port of one Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +41,7 @@ pub struct Backend {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     /// Ready endpoints, sorted, each once.
-    Addresses(Vec<SocketAddr>),
+    Addresses(Arc<[SocketAddr]>),
     /// An ExternalName.
     Name { host: String, port: u16 },
 }
@@ -44,8 +49,22 @@ pub enum Target {
 /// Resolves references to backends, each Service's port once.
 pub(super) struct Backends<'a> {
     index: &'a Index<'a>,
-    /// What was found, by key; the reason and the words where the port cannot be used.
-    resolved: BTreeMap<String, Result<Backend, Unusable>>,
+    before: &'a Before<'a>,
+    /// EndpointSlices by namespace and Service; made when the first is asked for.
+    slices: Option<SlicesByService<'a>>,
+    usable: HashMap<Arc<str>, Backend>,
+    unusable: HashMap<Arc<str>, Unusable>,
+    /// Those of the usable ones about which there is something to say.
+    noted: HashSet<Arc<str>>,
+    findings: Vec<Finding>,
+}
+
+type SlicesByService<'a> = HashMap<(&'a str, &'a str), Vec<&'a Arc<Object>>>;
+
+/// What the references of all routes came to.
+pub(super) struct ResolvedBackends {
+    pub usable: HashMap<Arc<str>, Backend>,
+    pub noted: HashSet<Arc<str>>,
     pub findings: Vec<Finding>,
 }
 
@@ -57,13 +76,20 @@ struct Unusable {
 }
 
 impl<'a> Backends<'a> {
-    pub fn new(index: &'a Index<'a>) -> Backends<'a> {
-        Backends { index, resolved: BTreeMap::new(), findings: Vec::new() }
+    pub fn new(index: &'a Index<'a>, before: &'a Before<'a>) -> Backends<'a> {
+        Backends {
+            index,
+            before,
+            slices: None,
+            usable: HashMap::default(),
+            unusable: HashMap::default(),
+            noted: HashSet::default(),
+            findings: Vec::new(),
+        }
     }
 
-    /// The usable backends.
-    pub fn into_usable(self) -> BTreeMap<String, Backend> {
-        self.resolved.into_iter().filter_map(|(key, backend)| Some((key, backend.ok()?))).collect()
+    pub fn finish(self) -> ResolvedBackends {
+        ResolvedBackends { usable: self.usable, noted: self.noted, findings: self.findings }
     }
 
     /// The key of the backend that a route of kind `from_kind` in `from` refers to at `field`.
@@ -76,7 +102,7 @@ impl<'a> Backends<'a> {
         from: &str,
         reference: &ObjectReference,
         field: &dyn Display,
-    ) -> Result<String, Problem> {
+    ) -> Result<Arc<str>, Problem> {
         if !reference.group.is_empty() || !matches!(reference.kind.as_str(), "" | "Service") {
             let group =
                 if reference.group.is_empty() { String::new() } else { format!(" of group {}", reference.group) };
@@ -110,17 +136,44 @@ impl<'a> Backends<'a> {
                 "write the port of the Service",
             ));
         };
-        let key = format!("{namespace}/{}:{port}", reference.name);
-        if !self.resolved.contains_key(&key) {
-            let backend = self.backend(service, port);
-            self.resolved.insert(key.clone(), backend);
-        }
-        match &self.resolved[&key] {
-            Ok(_) => Ok(key),
+        let key: Arc<str> = format!("{namespace}/{}:{port}", reference.name).into();
+        match self.at(&key, service, port) {
+            Ok(()) => Ok(key),
             Err(Unusable { reason, message, remedy }) => {
                 Err(Problem::new(reason, format!("{field}.port"), message.as_str(), remedy.as_str()))
             }
         }
+    }
+
+    /// Is the backend of this key, which [`Backends::resolve`] gave in an earlier pass, there and usable now?
+    pub fn is_usable(&mut self, key: &Arc<str>) -> bool {
+        if self.usable.contains_key(key) || self.take_over(key) {
+            return true;
+        }
+        let service = parts(key).and_then(|(namespace, name, port)| {
+            Some((self.index.get(Kind::Service, namespace, name)?, port.parse().ok()?))
+        });
+        service.is_some_and(|(service, port)| self.at(key, service, port).is_ok())
+    }
+
+    fn at(&mut self, key: &Arc<str>, service: &'a Object, port: u16) -> Result<(), &Unusable> {
+        if !self.usable.contains_key(key) && !self.unusable.contains_key(key) && !self.take_over(key) {
+            let said = self.findings.len();
+            match self.backend(service, port) {
+                Ok(backend) => _ = self.usable.insert(key.clone(), backend),
+                Err(unusable) => _ = self.unusable.insert(key.clone(), unusable),
+            }
+            if self.findings.len() > said {
+                self.noted.insert(key.clone());
+            }
+        }
+        self.unusable.get(key).map_or(Ok(()), Err)
+    }
+
+    /// Takes the backend as it was in the pass before, where that still holds.
+    fn take_over(&mut self, key: &Arc<str>) -> bool {
+        let before = self.before.backend(key);
+        before.map(|backend| self.usable.insert(key.clone(), backend.clone())).is_some()
     }
 
     fn suggestion(&self, namespace: &str) -> String {
@@ -133,16 +186,16 @@ impl<'a> Backends<'a> {
         }
     }
 
-    fn backend(&mut self, object: &Object, number: u16) -> Result<Backend, Unusable> {
+    fn backend(&mut self, object: &'a Object, number: u16) -> Result<Backend, Unusable> {
         let not_found = |message: String, remedy: &str| Unusable {
             reason: ROUTE_BACKEND_NOT_FOUND,
             message,
             remedy: remedy.into(),
         };
-        let spec: ServiceSpec = object.typed(Some("spec")).map_err(|error| not_found(error, ""))?;
+        let spec: &ServiceSpec = object.typed(Some("spec")).map_err(|error| not_found(error, ""))?;
         let port = spec.ports.iter().find(|port| port.port == number && matches!(port.protocol.as_str(), "" | "TCP"));
         if spec.type_ == "ExternalName" {
-            return external(object, &spec, port, number);
+            return external(object, spec, port, number);
         }
         let Some(port) = port else {
             if spec.ports.iter().any(|port| port.port == number) {
@@ -158,9 +211,10 @@ impl<'a> Backends<'a> {
     }
 
     /// Ready endpoints: of the EndpointSlices, or, where there is none, of the Endpoints object.
-    fn endpoints(&mut self, service: &Object, port: &ServicePort) -> Vec<SocketAddr> {
+    fn endpoints(&mut self, service: &'a Object, port: &ServicePort) -> Arc<[SocketAddr]> {
         let (namespace, name) = (&*service.key.namespace, &*service.key.name);
-        let slices = self.index.slices(namespace, name);
+        let by_service = self.slices.get_or_insert_with(|| by_service(self.index));
+        let slices = by_service.get(&(namespace, name)).map_or(&[][..], Vec::as_slice);
         let endpoints = self.index.get(Kind::Endpoints, namespace, name);
         let mut found = Found::default();
         for slice in slices {
@@ -184,8 +238,42 @@ impl<'a> Backends<'a> {
             };
             self.findings.push(warning(service, "spec.ports", "NoEndpoints", message, remedy));
         }
-        found.addresses.into_iter().collect()
+        found.addresses.sort_unstable();
+        found.addresses.dedup();
+        found.addresses.into()
     }
+}
+
+/// Namespace, Service and port of a backend's key.
+fn parts(key: &str) -> Option<(&str, &str, &str)> {
+    let (namespace, rest) = key.split_once('/')?;
+    let (name, port) = rest.rsplit_once(':')?;
+    Some((namespace, name, port))
+}
+
+/// The namespace and name of the Service of a backend's key.
+pub(super) fn service_of_key(key: &str) -> Option<(&str, &str)> {
+    parts(key).map(|(namespace, name, _)| (namespace, name))
+}
+
+/// The namespace and name of the Service that an object is, or has the endpoints of.
+pub(super) fn service_of(object: &Object) -> Option<(&str, &str)> {
+    let name = match object.kind {
+        Kind::Service | Kind::Endpoints => &*object.key.name,
+        Kind::EndpointSlice => object.meta.labels.get(SERVICE_NAME)?,
+        _ => return None,
+    };
+    Some((&object.key.namespace, name))
+}
+
+fn by_service<'a>(index: &Index<'a>) -> SlicesByService<'a> {
+    let mut slices = SlicesByService::default();
+    for object in index.all(Kind::EndpointSlice) {
+        if let Some(service) = service_of(object) {
+            slices.entry(service).or_default().push(object);
+        }
+    }
+    slices
 }
 
 /// An ExternalName is reached at the port of the reference: it has no target ports.
@@ -199,7 +287,7 @@ fn external(object: &Object, spec: &ServiceSpec, port: Option<&ServicePort>, num
     let host = spec.external_name.as_deref().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
     // An address written as a name needs no resolver.
     let target = match host.parse::<IpAddr>() {
-        Ok(ip) => Target::Addresses(vec![SocketAddr::new(ip, number)]),
+        Ok(ip) => Target::Addresses([SocketAddr::new(ip, number)].into()),
         Err(_) => Target::Name { host, port: number },
     };
     Ok(Backend { h2c, target })
@@ -221,7 +309,7 @@ fn is_h2c(object: &Object, port: &ServicePort) -> Result<bool, Unusable> {
 /// What the slices of a Service, or its Endpoints, have for one port.
 #[derive(Default)]
 struct Found {
-    addresses: BTreeSet<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     /// Some list has a port of this name.
     port: bool,
 }

@@ -8,6 +8,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use sha2::{Digest, Sha256};
+use x509_parser::certificate::X509Certificate;
 
 use crate::{
     api::{
@@ -22,6 +23,7 @@ use crate::{
 use super::{
     grant::Crossing,
     index::Index,
+    issuance::renewal::Validity,
     problem::{Problem, warning},
 };
 
@@ -39,6 +41,15 @@ pub struct Certificate {
     pub key_pem: Arc<[u8]>,
     /// Its Secret says something else by now, which cannot be used.
     pub is_fallback: bool,
+}
+
+impl Certificate {
+    /// Shows the first certificate of the chain to `look`; none where it cannot be read.
+    pub fn with_leaf<T>(&self, look: impl FnOnce(&X509Certificate) -> T) -> Option<T> {
+        let leaf = CertificateDer::from_pem_slice(&self.chain_pem).ok()?;
+        let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).ok()?;
+        Some(look(&leaf))
+    }
 }
 
 /// Keys never reach a log.
@@ -145,6 +156,9 @@ impl Referrer<'_> {
             return Err(Problem::new(LISTENER_REF_NOT_PERMITTED, field, message, crossing.remedy()));
         }
         let secret = self.index.get(Kind::Secret, namespace, &reference.name).ok_or_else(|| {
+            if let Some(text) = self.index.pending.get(&(Arc::from(namespace), reference.name.clone())) {
+                return invalid(text.clone(), String::new()).quiet();
+            }
             let message = format!("Secret {namespace}/{} does not exist", reference.name);
             invalid(message, format!("write a Secret of type {TLS_SECRET} with this name"))
         })?;
@@ -154,6 +168,14 @@ impl Referrer<'_> {
                 Err(invalid(format!("{} is of type {other}", secret.key), format!("its type must be {TLS_SECRET}")))
             }
         }
+    }
+
+    /// Of one that was issued here, its Certificate tells.
+    fn ends_soon(&self, secret: &Object, from: i64, until: i64) -> bool {
+        let time = |seconds: i64| Timestamp::from_second(seconds).ok();
+        let (Some(not_before), Some(not_after)) = (time(from), time(until)) else { return false };
+        let validity = Validity { not_before, not_after, renewal: None };
+        !self.index.issued.contains(&secret.key) && validity.is_loud(self.now)
     }
 
     /// A certificate out of its time, or for other names than the listener's, is served, but said.
@@ -171,6 +193,9 @@ impl Referrer<'_> {
             let message =
                 format!("the certificate of {} expired at {} and is served all the same", secret.key, date(until));
             warn("CertificateExpired", message, "renew it");
+        } else if self.ends_soon(secret, from, until) {
+            let message = format!("the certificate of {} ends at {}", secret.key, date(until));
+            warn("CertificateExpiresSoon", message, "renew it, or remove the Secret and have an issuer make it");
         } else if now < from {
             let message = format!("the certificate of {} is valid only from {}", secret.key, date(from));
             warn("CertificateNotYetValid", message, "check this machine's clock");
@@ -190,8 +215,8 @@ impl Referrer<'_> {
 ///
 /// # Errors
 /// Why the Secret cannot be used.
-fn read(object: &Object, key: &str, last: Option<&Certificate>) -> Result<Certificate, String> {
-    let secret: Secret = object.typed(None)?;
+pub(super) fn read(object: &Object, key: &str, last: Option<&Certificate>) -> Result<Certificate, String> {
+    let secret: &Secret = object.typed(None)?;
     let entry = |name: &str| secret.bytes(name).ok_or_else(|| format!("it has no entry {name}"));
     let (chain_pem, key_pem) = (entry("tls.crt")?, entry("tls.key")?);
     let digest = digest(&chain_pem, &key_pem);
@@ -235,7 +260,7 @@ fn check(chain_pem: &[u8], key_pem: &[u8]) -> Result<(), String> {
     }
 }
 
-fn names(leaf: &x509_parser::certificate::X509Certificate) -> Vec<String> {
+fn names(leaf: &X509Certificate) -> Vec<String> {
     use x509_parser::extensions::GeneralName;
     let alternative = leaf.subject_alternative_name().ok().flatten();
     let names = alternative.iter().flat_map(|extension| &extension.value.general_names);

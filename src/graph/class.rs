@@ -34,10 +34,10 @@ pub fn resolve(index: &Index, findings: &mut Vec<Finding>) -> Vec<Class> {
     for object in index.all(Kind::GatewayClass) {
         let Ok(spec) = object.typed::<GatewayClassSpec>(Some("spec")) else { continue };
         if spec.controller_name != CONTROLLER_NAME {
-            findings.extend((&*object.key.name == DEFAULT_CLASS).then(|| taken(object, &spec)));
+            findings.extend((&*object.key.name == DEFAULT_CLASS).then(|| taken(object, spec)));
             continue;
         }
-        let problem = spec.parameters_ref.map(|parameters| {
+        let problem = spec.parameters_ref.as_ref().map(|parameters| {
             let message = format!("{} {} cannot be used: gapi has no parameters", parameters.kind, parameters.name);
             Problem::new(CLASS_INVALID_PARAMETERS, "spec.parametersRef", message, "remove spec.parametersRef")
         });

@@ -15,12 +15,13 @@ use super::{
     class::Class,
     grant::Crossing,
     index::Index,
+    label,
     listener::{self, Listener},
     problem::{self, Problem, warning},
 };
 
 /// A Gateway of one of our classes, valid or not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Gateway {
     pub key: ObjectKey,
     pub age: Age,
@@ -45,6 +46,16 @@ impl Gateway {
     /// `namespace/name`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.key.namespace, self.key.name)
+    }
+
+    /// The name of the Service that a cluster would make for it, in its namespace.
+    pub fn service_name(&self) -> String {
+        label::service_name(&format!("gapi-{}", self.key.name))
+    }
+
+    /// Is this Service, of the name above, the generated one, as when status was exported and came back as a manifest?
+    pub fn is_generated(&self, service: &Object) -> bool {
+        service.meta.labels.get(label::GATEWAY_NAME) == Some(&label::label(&self.key.name))
     }
 
     /// The data plane gets to know it.
@@ -86,11 +97,24 @@ impl Gateway {
         let Some(object) = index.get(Kind::Gateway, &self.key.namespace, &self.key.name) else { return };
         let own = self.refused.iter().chain(&self.unsupported).chain(&self.unresolved).chain(&self.unassigned);
         findings.extend(own.map(|problem| problem.finding(object)));
+        findings.extend(self.name_taken(index));
         for listener in &self.listeners {
             let problems = listener.conflict.iter().chain(&listener.refused).chain(&listener.unresolved);
-            findings.extend(problems.map(|problem| problem.finding(object)));
+            findings.extend(problems.filter(|problem| !problem.quiet).map(|problem| problem.finding(object)));
             findings.extend(listener.warnings.iter().cloned());
         }
+    }
+}
+
+impl Gateway {
+    /// A Service of the user's with the name of the one that gapi would show for this Gateway. The user's is in force.
+    fn name_taken(&self, index: &Index) -> Option<Finding> {
+        let service = index.get(Kind::Service, &self.key.namespace, &self.service_name())?;
+        if self.is_generated(service) {
+            return None;
+        }
+        let message = format!("has the name of the Service that gapi shows for {}, which is left out", self.key);
+        Some(warning(service, "metadata.name", "GeneratedNameTaken", message, "give it another name"))
     }
 }
 
@@ -101,10 +125,10 @@ pub(super) fn resolve(index: &Index, classes: &[Class], input: &Input, findings:
     for object in index.all(Kind::Gateway) {
         let Ok(spec) = object.typed::<GatewaySpec>(Some("spec")) else { continue };
         let Some(class) = classes.iter().find(|class| *class.key.name == *spec.gateway_class_name) else {
-            findings.extend(unknown_class(index, object, &spec));
+            findings.extend(unknown_class(index, object, spec));
             continue;
         };
-        gateways.push(gateway(index, object, spec, class, input, findings));
+        gateways.push(gateway(index, object, spec.clone(), class, input, findings));
     }
     gateways.sort_by_cached_key(|gateway| (gateway.age, gateway.name()));
     gateways

@@ -1,77 +1,61 @@
-//! Finding objects: by kind and name, EndpointSlices by their Service, grants and labels by namespace.
+//! Finding objects: by kind and name, grants and labels by namespace. Nothing is built that the order of the input has
+//! already, since a pass that changes one object should not touch all others.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use foldhash::HashMap;
+
 use crate::{
-    api::{Kind, reference_grant::ReferenceGrantSpec},
+    api::{KINDS, Kind, ObjectKey, reference_grant::ReferenceGrantSpec},
     manifest::Object,
 };
 
 use super::namespace::Namespaces;
 
-/// The label that ties an EndpointSlice to its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
-/// Every object of the pass. Lists keep the order of the input: by key.
+/// Every object of the pass.
 pub struct Index<'a> {
-    objects: HashMap<(Kind, &'a str, &'a str), &'a Object>,
-    kinds: BTreeMap<Kind, Vec<&'a Object>>,
-    slices: HashMap<(&'a str, &'a str), Vec<&'a Object>>,
-    pub(super) grants: HashMap<&'a str, Vec<ReferenceGrantSpec>>,
+    /// By namespace and name.
+    kinds: BTreeMap<Kind, &'a [Arc<Object>]>,
+    pub(super) grants: HashMap<&'a str, Vec<&'a ReferenceGrantSpec>>,
+    /// Secrets that are being issued, by namespace and name: what is said of them.
+    pub(super) pending: BTreeMap<(Arc<str>, String), String>,
+    /// Secrets that were issued here.
+    pub(super) issued: BTreeSet<ObjectKey>,
     /// The namespaces that exist, with their labels.
-    pub namespaces: Namespaces,
+    pub namespaces: Arc<Namespaces>,
 }
 
 impl<'a> Index<'a> {
-    /// Indexes `objects`.
+    /// Indexes `objects`, which are sorted by key.
     pub fn new(objects: &'a [Arc<Object>]) -> Index<'a> {
-        let mut index = Index {
-            objects: HashMap::with_capacity(objects.len()),
-            kinds: BTreeMap::new(),
-            slices: HashMap::new(),
-            grants: HashMap::new(),
-            namespaces: Namespaces::new(objects),
+        let of_kind = |kind: &'static str| {
+            let start = objects.partition_point(|object| *object.key.kind < *kind);
+            let length = objects[start..].partition_point(|object| *object.key.kind == *kind);
+            &objects[start..start + length]
         };
-        for object in objects {
-            index.add(object);
-        }
-        index
-    }
-
-    fn add(&mut self, object: &'a Object) {
-        let (namespace, name) = (&*object.key.namespace, &*object.key.name);
-        self.objects.insert((object.kind, namespace, name), object);
-        self.kinds.entry(object.kind).or_default().push(object);
-        match object.kind {
-            Kind::EndpointSlice => {
-                if let Some(service) = object.meta.labels.get(SERVICE_NAME) {
-                    self.slices.entry((namespace, service)).or_default().push(object);
-                }
+        let kinds: BTreeMap<Kind, _> = KINDS.iter().map(|names| (names.kind, of_kind(names.name))).collect();
+        let mut grants: HashMap<&str, Vec<_>> = HashMap::default();
+        for object in kinds[&Kind::ReferenceGrant] {
+            if let Ok(spec) = object.typed(Some("spec")) {
+                grants.entry(&*object.key.namespace).or_default().push(spec);
             }
-            Kind::ReferenceGrant => {
-                if let Ok(spec) = object.typed(Some("spec")) {
-                    self.grants.entry(namespace).or_default().push(spec);
-                }
-            }
-            _ => {}
         }
+        let namespaces = Arc::new(Namespaces::new(&kinds));
+        Index { namespaces, kinds, grants, pending: BTreeMap::new(), issued: BTreeSet::new() }
     }
 
     /// One object; `namespace` is empty for cluster-scoped kinds.
-    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<&'a Object> {
-        self.objects.get(&(kind, namespace, name)).copied()
+    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<&'a Arc<Object>> {
+        let all = self.all(kind);
+        let place = |object: &Arc<Object>| (&*object.key.namespace, &*object.key.name).cmp(&(namespace, name));
+        all.binary_search_by(place).ok().map(|position| &all[position])
     }
 
     /// All objects of a kind, by namespace and name.
-    pub fn all(&self, kind: Kind) -> &[&'a Object] {
-        self.kinds.get(&kind).map_or(&[], Vec::as_slice)
-    }
-
-    /// The EndpointSlices of a Service, by name.
-    pub fn slices<'s>(&'s self, namespace: &'s str, service: &'s str) -> &'s [&'a Object] {
-        self.slices.get(&(namespace, service)).map_or(&[], Vec::as_slice)
+    pub fn all(&self, kind: Kind) -> &'a [Arc<Object>] {
+        self.kinds.get(&kind).copied().unwrap_or_default()
     }
 }

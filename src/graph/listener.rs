@@ -21,7 +21,7 @@ use super::{
 };
 
 /// A listener, valid or not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// `namespace/gateway/listener`.
     pub key: String,

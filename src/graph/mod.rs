@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::HashMap;
 use jiff::Timestamp;
 
 use crate::{api::ObjectKey, finding::Finding};
@@ -31,6 +32,9 @@ pub mod gateway;
 pub mod grant;
 pub mod hostname;
 pub mod index;
+pub mod issuance;
+mod known;
+pub mod label;
 pub mod listener;
 pub mod namespace;
 pub mod problem;
@@ -43,6 +47,7 @@ pub use backend::{Backend, Target};
 pub use certificate::Certificate;
 pub use class::Class;
 pub use gateway::Gateway;
+pub use issuance::{Issuance, Progress};
 pub use listener::Listener;
 pub use route::{Attachment, Parent, Route};
 pub use rule::{Filter, Rule, RuleBackend};
@@ -52,13 +57,15 @@ use index::Index;
 /// All that *resolve* may know.
 pub struct Input<'a> {
     /// Objects of every kind, sorted by key.
-    pub objects: &'a [Arc<Object>],
+    pub objects: &'a Arc<[Arc<Object>]>,
     /// The addresses that Gateways may have.
     pub addresses: &'a Addresses,
     /// [`Graph::last_good`] of the pass before.
     pub last_good: &'a LastGood,
     /// Only certificates' validity is compared with it.
     pub now: Timestamp,
+    /// How far certificates are; none where nothing is issued, as in `gapi check`.
+    pub progress: Option<&'a Progress>,
 }
 
 impl<'a> Input<'a> {
@@ -76,6 +83,8 @@ pub struct LastGood {
     pub certificates: certificate::CertificatesByUse,
     /// Expressions that compile: they are not compiled again to find that out.
     pub expressions: BTreeSet<Arc<str>>,
+    /// What need not be resolved again as long as nothing changes that it looks at.
+    pub known: Arc<known::Known>,
 }
 
 /// What attaches to what. Made by [`resolve`], read by *plan* and *report*.
@@ -87,25 +96,38 @@ pub struct Graph {
     pub gateways: Vec<Gateway>,
     /// HTTPRoutes with at least one Gateway of ours among their parents, the oldest first, then by namespace and name:
     /// the order in which they win.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// What the rules name, by `namespace/service:port`.
-    pub backends: BTreeMap<String, Backend>,
+    pub backends: Arc<HashMap<Arc<str>, Backend>>,
     /// With an address pool: the address of each Gateway (`namespace/name`), to be handed in again next time.
     pub assigned: BTreeMap<String, IpAddr>,
     /// The regular expressions of the routes that compile.
     pub expressions: BTreeSet<Arc<str>>,
+    /// The issuers, and the certificates wanted of them.
+    pub issuance: Issuance,
     /// Sorted by where they point.
     pub findings: Vec<Finding>,
+    known: Arc<known::Known>,
 }
 
 impl Graph {
     /// What the next pass wants to know of this one.
     pub fn last_good(&self) -> LastGood {
+        LastGood {
+            certificates: self.certificates().collect(),
+            expressions: self.expressions.clone(),
+            known: self.known.clone(),
+        }
+    }
+}
+
+impl Graph {
+    /// The certificates in use.
+    fn certificates(&self) -> impl Iterator<Item = ((String, String), Certificate)> {
         let listeners = self.gateways.iter().flat_map(|gateway| &gateway.listeners);
-        let certificates = listeners.flat_map(|listener| listener.certificates.iter().map(move |one| (listener, one)));
-        let by_use =
-            |(listener, one): (&Listener, &Certificate)| ((listener.key.clone(), one.key.clone()), one.clone());
-        LastGood { certificates: certificates.map(by_use).collect(), expressions: self.expressions.clone() }
+        listeners.flat_map(|listener| {
+            listener.certificates.iter().map(|one| ((listener.key.clone(), one.key.clone()), one.clone()))
+        })
     }
 }
 
@@ -115,18 +137,22 @@ impl Graph {
 /// One for each condition that is not as it should be, with the reason of the condition; further
 /// `ParentNotFound`, `NoEndpoints`, `CertificateExpired`, `RedirectLoop` and the like where status has no place for it.
 pub fn resolve(input: &Input) -> Graph {
-    let index = Index::new(input.objects);
+    let mut index = Index::new(input.objects);
     let mut findings = Vec::new();
     let classes = class::resolve(&index, &mut findings);
+    let issuance = issuance::resolve(&index, &classes, input, &mut findings);
+    index.pending = issuance.pending();
+    index.issued = input.progress.map(|progress| progress.stored.clone()).unwrap_or_default();
     let mut gateways = gateway::resolve(&index, &classes, input, &mut findings);
     let assigned = address::assign(&mut gateways, input.addresses);
     conflict::resolve(&mut gateways);
-    let route::Resolved { routes, backends, expressions } = route::resolve(&index, &mut gateways, input, &mut findings);
+    let route::Resolved { routes, backends, expressions, known } =
+        route::resolve(&index, &mut gateways, input, &mut findings);
     for gateway in &gateways {
         gateway.report(&index, &mut findings);
     }
     findings
         .sort_by(|a, b| (&a.origin, &a.object, &a.field, &a.reason).cmp(&(&b.origin, &b.object, &b.field, &b.reason)));
     findings.dedup();
-    Graph { classes, gateways, routes, backends, assigned, expressions, findings }
+    Graph { classes, gateways, routes, backends, assigned, expressions, issuance, findings, known }
 }

@@ -9,16 +9,25 @@ use crate::{api::Kind, manifest::Object};
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The namespaces that exist, because an object is in them or a Namespace manifest declares them, with their labels.
+#[derive(Debug, Default, PartialEq)]
 pub struct Namespaces(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Namespaces {
-    pub(super) fn new(objects: &[Arc<Object>]) -> Namespaces {
+    /// `kinds` are the objects of each kind, sorted by namespace.
+    pub(super) fn new(kinds: &BTreeMap<Kind, &[Arc<Object>]>) -> Namespaces {
         let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-        for object in objects {
-            if object.kind == Kind::Namespace {
-                all.insert(object.key.name.to_string(), object.meta.labels.clone());
-            } else if !object.key.namespace.is_empty() && !all.contains_key(&*object.key.namespace) {
-                all.insert(object.key.namespace.to_string(), BTreeMap::new());
+        for mut objects in kinds.values().copied() {
+            while let Some(first) = objects.first() {
+                let namespace = &first.key.namespace;
+                if first.kind == Kind::Namespace {
+                    all.insert(first.key.name.to_string(), first.meta.labels.clone());
+                } else if !namespace.is_empty() {
+                    all.entry(namespace.to_string()).or_default();
+                }
+                let rest = &objects[1..];
+                let is_last = namespace.is_empty() || rest.first().is_some_and(|next| next.key.namespace != *namespace);
+                let same = if is_last { 0 } else { rest.partition_point(|next| next.key.namespace == *namespace) };
+                objects = &rest[same..];
             }
         }
         for (name, labels) in &mut all {

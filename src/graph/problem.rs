@@ -20,6 +20,8 @@ pub struct Problem {
     pub message: String,
     /// Empty where the message says it all.
     pub remedy: String,
+    /// Something else makes a finding of it.
+    pub quiet: bool,
 }
 
 impl Problem {
@@ -31,12 +33,17 @@ impl Problem {
         remedy: impl Into<String>,
     ) -> Problem {
         let (field, message, remedy) = (field.into(), message.into(), remedy.into());
-        Problem { reason, severity: Severity::Warning, field, message, remedy }
+        Problem { reason, severity: Severity::Warning, field, message, remedy, quiet: false }
     }
 
     /// The same, as an error.
     pub fn error(self) -> Problem {
         Problem { severity: Severity::Error, ..self }
+    }
+
+    /// The same, without a finding of its own.
+    pub fn quiet(self) -> Problem {
+        Problem { quiet: true, ..self }
     }
 
     /// The sentence for status: field, fact, remedy.
@@ -49,7 +56,7 @@ impl Problem {
 
     /// The finding about `object`.
     pub fn finding(&self, object: &Object) -> Finding {
-        let Problem { reason, severity, field, message, remedy } = self;
+        let Problem { reason, severity, field, message, remedy, .. } = self;
         Finding { severity: *severity, ..warning(object, field, reason.name, message, remedy) }
     }
 }

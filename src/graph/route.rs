@@ -1,9 +1,8 @@
 //! HTTPRoutes: to which listeners they attach, and what each parent has to say.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
+
+use foldhash::HashMap;
 
 use crate::{
     api::{
@@ -17,10 +16,11 @@ use crate::{
 
 use super::{
     Age, Input, attach,
-    backend::{Backend, Backends},
+    backend::{Backend, Backends, ResolvedBackends},
     expression::Expressions,
     gateway::Gateway,
     index::Index,
+    known::{Before, Known},
     problem::{self, Problem, warning},
     rule::{Resolver, Rule},
 };
@@ -64,31 +64,47 @@ pub struct Attachment {
 /// What the routes come to.
 pub(super) struct Resolved {
     /// The oldest first, then by namespace and name.
-    pub routes: Vec<Route>,
-    pub backends: BTreeMap<String, Backend>,
+    pub routes: Vec<Arc<Route>>,
+    pub backends: Arc<HashMap<Arc<str>, Backend>>,
     /// Regular expressions that compile.
     pub expressions: BTreeSet<Arc<str>>,
+    /// For the next pass.
+    pub known: Arc<Known>,
 }
 
 /// Resolves all routes, and counts them at their listeners.
 pub(super) fn resolve(index: &Index, gateways: &mut [Gateway], input: &Input, findings: &mut Vec<Finding>) -> Resolved {
+    let before = Before::new(&input.last_good.known, input.objects, index, gateways);
+    let own = gateways.to_vec();
     let names = gateways.iter().enumerate().map(|(g, gateway)| ((&*gateway.key.namespace, &*gateway.key.name), g));
     let mut pass = Pass {
         index,
         gateways,
         names: names.collect(),
-        backends: Backends::new(index),
+        backends: Backends::new(index, &before),
         expressions: Expressions::new(&input.last_good.expressions),
+        before: &before,
+        known: HashMap::default(),
         findings,
     };
-    let mut routes: Vec<Route> = index.all(Kind::HttpRoute).iter().filter_map(|object| pass.route(object)).collect();
-    let Pass { mut backends, expressions, .. } = pass;
+    let mut routes: Vec<_> = index.all(Kind::HttpRoute).iter().filter_map(|object| pass.route(object)).collect();
+    let Pass { backends, expressions, known, .. } = pass;
     routes.sort_by(|a, b| (a.age, &a.name).cmp(&(b.age, &b.name)));
     for attachment in routes.iter().filter(|route| route.is_implemented()).flat_map(|route| &route.attachments) {
         gateways[attachment.gateway].listeners[attachment.listener].attached_routes += 1;
     }
-    findings.append(&mut backends.findings);
-    Resolved { routes, backends: backends.into_usable(), expressions: expressions.into_good() }
+    let ResolvedBackends { usable, noted, findings: mut said } = backends.finish();
+    findings.append(&mut said);
+    let backends = Arc::new(usable);
+    let known = Known {
+        objects: input.objects.clone(),
+        namespaces: index.namespaces.clone(),
+        gateways: own,
+        routes: known,
+        backends: backends.clone(),
+        noted,
+    };
+    Resolved { routes, backends, expressions: expressions.into_good(), known: Arc::new(known) }
 }
 
 impl Route {
@@ -106,12 +122,38 @@ struct Pass<'p, 'a> {
     names: HashMap<(&'p str, &'p str), usize>,
     backends: Backends<'a>,
     expressions: Expressions<'a>,
+    before: &'a Before<'a>,
+    /// Routes about which there is nothing to say, by the address of their object.
+    known: HashMap<usize, Arc<Route>>,
     findings: &'p mut Vec<Finding>,
 }
 
 impl Pass<'_, '_> {
-    fn route(&mut self, object: &Object) -> Option<Route> {
-        let mut spec: HttpRouteSpec = object.typed(Some("spec")).ok()?;
+    fn route(&mut self, object: &Arc<Object>) -> Option<Arc<Route>> {
+        let address = Arc::as_ptr(object).addr();
+        let before = self.before.route(address).filter(|route| self.still_holds(route));
+        let said = self.findings.len();
+        let route = match before {
+            Some(route) => route.clone(),
+            None => Arc::new(self.resolve(object)?),
+        };
+        if self.findings.len() == said {
+            self.known.insert(address, route.clone());
+        }
+        Some(route)
+    }
+
+    /// Do the references of a route that was known before lead somewhere still?
+    fn still_holds(&mut self, route: &Route) -> bool {
+        let (backends, expressions) = (&mut self.backends, &mut self.expressions);
+        route.rules.iter().all(|rule| {
+            rule.backend_keys().all(|key| backends.is_usable(key))
+                && rule.expressions().all(|expression| expressions.check(expression).is_ok())
+        })
+    }
+
+    fn resolve(&mut self, object: &Arc<Object>) -> Option<Route> {
+        let mut spec = object.typed::<HttpRouteSpec>(Some("spec")).ok()?.clone();
         let references = self.references(object, &mut spec);
         if references.is_empty() {
             return None;
@@ -130,7 +172,7 @@ impl Pass<'_, '_> {
             age: Age::of(&object.meta),
             hostnames: spec.hostnames,
             rules,
-            parents: Vec::new(),
+            parents: Vec::with_capacity(references.len()),
             attachments: Vec::new(),
         };
         for (i, reference, gateway) in references {
@@ -138,6 +180,7 @@ impl Pass<'_, '_> {
             let conditions = conditions(accepted, &route.rules, &unresolved);
             route.parents.push(Parent { reference, conditions });
         }
+        route.attachments.shrink_to_fit();
         self.findings.extend(attach::untaken(object, &route));
         self.findings.extend(attach::unserved(object, &route, self.gateways));
         self.findings.extend(attach::redirect_loops(object, &route, self.gateways));

@@ -1,6 +1,6 @@
 //! One rule of an HTTPRoute: its backends resolved, and whether gapi can do what it says.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
 use crate::{
     api::{
@@ -37,6 +37,23 @@ impl Rule {
     pub fn is_broken(&self) -> bool {
         !self.broken.is_empty()
     }
+
+    /// The keys of its backends, mirrors included.
+    pub fn backend_keys(&self) -> impl Iterator<Item = &Arc<str>> {
+        let filters = self.filters.iter().chain(self.backends.iter().flat_map(|backend| &backend.filters));
+        let mirrors = filters.filter_map(|filter| filter.backend.as_ref());
+        self.backends.iter().filter_map(|backend| backend.key.as_ref()).chain(mirrors)
+    }
+
+    /// Its regular expressions.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = &str> {
+        self.matches.iter().flat_map(|one| {
+            let path = one.spec.path.iter().filter(|path| path.type_ == "RegularExpression");
+            let values = one.spec.headers.iter().chain(&one.spec.query_params);
+            let values = values.filter(|value| value.type_ == "RegularExpression");
+            path.map(|path| path.value.as_str()).chain(values.map(|value| value.value.as_str()))
+        })
+    }
 }
 
 /// A match whose expressions all compile.
@@ -54,14 +71,14 @@ pub struct Match {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
     pub spec: HttpRouteFilter,
-    pub backend: Option<String>,
+    pub backend: Option<Arc<str>>,
 }
 
 /// An entry of `backendRefs`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleBackend {
     /// Key into `Graph::backends`; none for an invalid reference, whose share is answered 500.
-    pub key: Option<String>,
+    pub key: Option<Arc<str>>,
     pub weight: u32,
     pub filters: Vec<Filter>,
 }
@@ -82,7 +99,7 @@ impl Resolver<'_, '_> {
         broken.extend(incompatible(&spec, &field));
         let matches = self.matches(spec.matches, &field, &mut broken);
         let filters = self.filters(spec.filters, &format_args!("{field}"));
-        let mut backends = Vec::new();
+        let mut backends = Vec::with_capacity(spec.backend_refs.len());
         for (i, backend) in spec.backend_refs.into_iter().enumerate() {
             let filters = self.filters(backend.filters, &format_args!("{field}.backendRefs[{i}]"));
             let key = self.reference(&backend.reference, &format_args!("{field}.backendRefs[{i}]"));
@@ -92,7 +109,7 @@ impl Resolver<'_, '_> {
         Rule { index, name: spec.name, matches, filters, backends, timeouts, retry: spec.retry, broken }
     }
 
-    fn reference(&mut self, reference: &ObjectReference, field: &dyn Display) -> Option<String> {
+    fn reference(&mut self, reference: &ObjectReference, field: &dyn Display) -> Option<Arc<str>> {
         match self.backends.resolve("HTTPRoute", &self.route.key.namespace, reference, field) {
             Ok(key) => Some(key),
             Err(problem) => {
@@ -104,7 +121,7 @@ impl Resolver<'_, '_> {
 
     /// The `filters` of what stands at `field`.
     fn filters(&mut self, filters: Vec<HttpRouteFilter>, field: &dyn Display) -> Vec<Filter> {
-        let mut resolved = Vec::new();
+        let mut resolved = Vec::with_capacity(filters.len());
         for (i, spec) in filters.into_iter().enumerate() {
             let mut backend = None;
             if let Some(mirror) = &spec.request_mirror {
@@ -125,7 +142,7 @@ impl Resolver<'_, '_> {
     /// rule.
     fn matches(&mut self, specs: Vec<HttpRouteMatch>, field: &str, broken: &mut Vec<Problem>) -> Vec<Match> {
         let specs = if specs.is_empty() { vec![HttpRouteMatch::default()] } else { specs };
-        let mut matches = Vec::new();
+        let mut matches = Vec::with_capacity(specs.len());
         for (index, mut spec) in specs.into_iter().enumerate() {
             let before = broken.len();
             if let Some(path) = spec.path.take_if(|path| path.type_ == "RegularExpression") {

@@ -6,6 +6,7 @@
 
 pub mod admit;
 pub mod parse;
+pub mod position;
 pub mod readable;
 pub mod role;
 pub mod served;
@@ -57,7 +58,7 @@ impl Object {
         let mut path = field;
         loop {
             if let Some((line, column)) = self.positions.get(path) {
-                return Origin { file: self.origin.file.clone(), line: *line, column: *column };
+                return Origin { file: self.origin.file.clone(), line, column };
             }
             match path.rfind(['.', '[']) {
                 Some(cut) => path = &path[..cut],
@@ -67,31 +68,30 @@ impl Object {
     }
 
     /// `spec` (or, for kinds without one, the whole document) as the kind's own type, read once: a pass asks for that of
-    /// every object.
+    /// every object, and of each kind for one type.
     ///
     /// # Errors
     /// Never for admitted objects of the matching type; the text of serde's error else.
-    pub fn typed<T>(&self, field: Option<&str>) -> Result<T, String>
+    pub fn typed<T>(&self, field: Option<&str>) -> Result<&T, String>
     where
-        T: for<'de> Deserialize<'de> + Clone + Send + Sync + 'static,
+        T: for<'de> Deserialize<'de> + Send + Sync + 'static,
     {
-        if let Some(known) = self.reading.0.get().and_then(|known| known.downcast_ref::<T>()) {
-            return Ok(known.clone());
-        }
-        let value = match field {
-            Some(field) => self.value.get(field).unwrap_or(&Value::Null),
-            None => &*self.value,
-        };
-        let typed = T::deserialize(value).map_err(|error| error.to_string())?;
-        // Should another reading be there already, it is of another type, and stays.
-        let _ = self.reading.0.set(Box::new(typed.clone()));
-        Ok(typed)
+        let known = self.reading.0.get_or_init(|| {
+            let value = match field {
+                Some(field) => self.value.get(field).unwrap_or(&Value::Null),
+                None => &*self.value,
+            };
+            let typed = T::deserialize(value).map_err(|error| error.to_string())?;
+            Ok(Box::new(typed))
+        });
+        let typed = known.as_ref().map_err(String::clone)?;
+        Ok(typed.downcast_ref().expect("a kind has one type"))
     }
 }
 
 /// A document's typed form once it was asked for; shared by clones, and no part of what makes objects equal.
 #[derive(Clone, Default)]
-pub struct Reading(Arc<OnceLock<Box<dyn Any + Send + Sync>>>);
+pub struct Reading(Arc<OnceLock<Result<Box<dyn Any + Send + Sync>, String>>>);
 
 impl std::fmt::Debug for Reading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -106,7 +106,7 @@ impl PartialEq for Reading {
 }
 
 /// Field path → line and column, both from 1; shared by clones.
-pub type Positions = Arc<BTreeMap<String, (u32, u32)>>;
+pub type Positions = Arc<position::PositionTable>;
 
 /// A document that gapi does not serve, and why that is no error.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -118,4 +118,58 @@ pub struct Ignored {
     pub name: String,
     /// `kind of another group`, `not served yet`, …
     pub reason: String,
+}
+
+/// The same without spare room in it: documents are kept for long, and most of their maps have one or two fields.
+pub fn compact(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, compact(value))).collect(),
+        Value::Array(items) => {
+            let mut items: Vec<Value> = items.into_iter().map(compact).collect();
+            items.shrink_to_fit();
+            items.into()
+        }
+        other => other,
+    }
+}
+
+/// Where two maps differ: each key that has no value, or another one, in one of them, with both values.
+pub fn differences<'a, K: Ord, V>(
+    before: &'a BTreeMap<K, V>,
+    after: &'a BTreeMap<K, V>,
+    same: impl Fn(&V, &V) -> bool,
+) -> Vec<(&'a K, Option<&'a V>, Option<&'a V>)> {
+    let mut differences = Vec::new();
+    let mut old = before.iter().peekable();
+    for (key, value) in after {
+        while let Some((gone, before)) = old.next_if(|(other, _)| *other < key) {
+            differences.push((gone, Some(before), None));
+        }
+        match old.next_if(|(other, _)| *other == key) {
+            Some((_, before)) if same(before, value) => {}
+            before => differences.push((key, before.map(|(_, before)| before), Some(value))),
+        }
+    }
+    differences.extend(old.map(|(gone, before)| (gone, Some(before), None)));
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_difference_once() {
+        let before = BTreeMap::from([(1, 'a'), (2, 'b'), (4, 'd'), (9, 'z')]);
+        let after = BTreeMap::from([(0, 'x'), (2, 'b'), (3, 'c'), (4, 'e')]);
+        let want = [
+            (&0, None, Some(&'x')),
+            (&1, Some(&'a'), None),
+            (&3, None, Some(&'c')),
+            (&4, Some(&'d'), Some(&'e')),
+            (&9, Some(&'z'), None),
+        ];
+        assert_eq!(differences(&before, &after, |one, other| one == other), want);
+        assert!(differences(&before, &before, |one, other| one == other).is_empty());
+    }
 }

@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use super::{
     Ignored, Object, Positions, Reading,
     admit::{self, Fault},
+    compact,
     served::{Served, served},
     span::{self, Bounds, Content, Document, Entry, Node, Place, Refusal},
 };
@@ -137,7 +138,7 @@ impl Parser {
             kind,
             api_version: api_version.to_owned(),
             meta,
-            value: value.into(),
+            value: compact(value).into(),
             origin: self.origin(node.place),
             positions: positions(node),
             reading: Reading::default(),
@@ -249,6 +250,8 @@ impl Parser {
     }
 
     fn finish(mut self) -> ParsedFile {
+        // Most files have one document, and are kept for long.
+        self.parsed.objects.shrink_to_fit();
         let more = self.parsed.findings.len().saturating_sub(LISTED);
         if more > 0 {
             self.parsed.findings.truncate(LISTED);
@@ -294,7 +297,7 @@ fn place_of(node: &Node, field: &str) -> Place {
 fn positions(root: &Node) -> Positions {
     let mut positions = BTreeMap::new();
     walk(root, &mut String::new(), &mut positions);
-    Arc::new(positions)
+    Arc::new(positions.into())
 }
 
 fn walk(node: &Node, path: &mut String, positions: &mut BTreeMap<String, (u32, u32)>) {

@@ -1,7 +1,7 @@
 //! What is a document of this `apiVersion` and `kind` to gapi?
 
 use super::admit::fields::{distance, nearest};
-use crate::api::{GATEWAY_GROUP, KINDS, Kind};
+use crate::api::{GATEWAY_GROUP, KINDS, Kind, cert_manager::CERT_MANAGER_GROUP};
 
 /// What becomes of a document, by its `apiVersion` and `kind`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,7 +58,10 @@ pub fn served(api_version: &str, kind: &str) -> Served {
     match (group, kind.strip_suffix("List")) {
         ("", Some("")) => Served::List,
         (group, Some(item)) if Kind::of(group, item).is_some() => Served::List,
-        (GATEWAY_GROUP | EXPERIMENTAL_GROUP, _) => unknown(group, kind),
+        (CERT_MANAGER_GROUP, _) if kind == "CertificateRequest" => {
+            Served::Ignored("cert-manager's own note of an issuance; gapi issues without it")
+        }
+        (GATEWAY_GROUP | EXPERIMENTAL_GROUP | CERT_MANAGER_GROUP, _) => unknown(group, kind),
         ("", _) if version != "v1" => Served::Wrong {
             field: "apiVersion",
             message: format!("apiVersion {api_version:?} is neither v1 nor group/version"),

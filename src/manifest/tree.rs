@@ -4,15 +4,30 @@
 //! file counts once, by device and inode, so that link loops end; but again in another place where others have put it,
 //! since their rights are others ([`super::role`]). What cannot be read is a finding, and the file stays
 //! in the tree as unreadable: what was accepted from it stays too.
+//!
+//! Every look visits every file, since events alone are not to be believed; a file that did not change costs one `stat`
+//! relative to its open directory, and is the very same value in both trees.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    fs::{self, File, FileType, Metadata},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque, btree_map, hash_map},
+    ffi::{CStr, CString, OsStr},
+    fs::{self, File},
     io::{self, Read},
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    iter::Peekable,
+    ops::Bound,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
+};
+
+use foldhash::HashMap;
+use rustix::{
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, stat, statat},
+    io::Errno,
 };
 
 use super::role::{
@@ -29,11 +44,13 @@ const MAX_LOOKS: usize = 20;
 /// A file changed this shortly before it was read may change again without a new time stamp, so it is read again.
 const RACY: Duration = Duration::from_millis(50);
 
+/// Opening never blocks: what was a file a moment ago may be a FIFO by now.
+const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
 /// The files of one scan. Read by *parse*; given to the next scan so that unchanged files are not read again.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    /// By path below the root, `/`-separated.
-    pub files: BTreeMap<String, TreeFile>,
+    pub files: Files,
     /// Every directory that a change could come from, with device and inode: those visited, and the parents of what
     /// links point to.
     pub directories: Directories,
@@ -45,6 +62,9 @@ pub struct Tree {
     /// Device of the root: a change means that a mount came or went.
     pub device: u64,
 }
+
+/// Files by path below the root, `/`-separated. One that did not change since the last scan is the very same.
+pub type Files = BTreeMap<Arc<str>, Arc<TreeFile>>;
 
 /// Directories by path, with device and inode: another directory of the same name is another one.
 pub type Directories = BTreeMap<PathBuf, (u64, u64)>;
@@ -59,6 +79,14 @@ pub struct TreeFile {
     stamp: Option<Stamp>,
 }
 
+impl TreeFile {
+    /// The very same bytes from the very same people?
+    pub fn is_same(&self, other: &TreeFile) -> bool {
+        std::ptr::eq(self, other)
+            || self.content.is_same(&other.content) && (self.mode, &self.custody) == (other.mode, &other.custody)
+    }
+}
+
 /// What was read of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
@@ -67,24 +95,35 @@ pub enum Content {
     Unreadable,
 }
 
+impl Content {
+    /// The very same bytes, or nothing in both? A scan that reads equal bytes again keeps those it had.
+    pub fn is_same(&self, other: &Content) -> bool {
+        match (self, other) {
+            (Content::Bytes(one), Content::Bytes(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one == other,
+        }
+    }
+}
+
 /// Equal stamps mean equal bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: (i64, u64),
+    changed: (i64, u64),
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Stamp {
+    fn of(stat: &Stat) -> Stamp {
+        let (device, inode) = identity(stat);
         Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            device,
+            inode,
+            size: stat.st_size as u64,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 
@@ -92,6 +131,10 @@ impl Stamp {
         let changed = SystemTime::UNIX_EPOCH + Duration::new(self.changed.0.max(0) as u64, self.changed.1 as u32);
         now.duration_since(changed).is_ok_and(|age| age > RACY)
     }
+}
+
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
 }
 
 /// Why a scan gave no tree: the last one stays in force.
@@ -103,11 +146,19 @@ pub enum ScanError {
     OtherDevice,
 }
 
+impl From<Errno> for ScanError {
+    fn from(error: Errno) -> ScanError {
+        ScanError::Root(error.into())
+    }
+}
+
 /// Is this the name of a manifest? Hidden names, backups and partial files are not.
 pub fn is_manifest(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    !name.starts_with(['.', '#', '~'])
-        && [".yaml", ".yml", ".json"].iter().any(|ending| lower.len() > ending.len() && lower.ends_with(ending))
+    let ends = |ending: &str| {
+        let start = name.len().saturating_sub(ending.len());
+        start > 0 && name.as_bytes()[start..].eq_ignore_ascii_case(ending.as_bytes())
+    };
+    !name.starts_with(['.', '#', '~']) && [".yaml", ".yml", ".json"].into_iter().any(ends)
 }
 
 impl Tree {
@@ -121,42 +172,35 @@ impl Tree {
         busy: &HashSet<PathBuf>,
         max_file_size: u64,
     ) -> Result<Tree, ScanError> {
-        let metadata = fs::metadata(root)?;
-        if previous.is_some_and(|previous| previous.device != metadata.dev()) {
+        let device = stat(root)?.st_dev;
+        if previous.is_some_and(|previous| previous.device != device) {
             return Err(ScanError::OtherDevice);
         }
         fs::read_dir(root)?;
-        let mut scan = Scan::new(root, previous, busy, max_file_size);
-        scan.walk(root, &metadata);
+        let look = || {
+            let mut scan = Scan::new(root, previous, busy, max_file_size);
+            scan.walk(root, "", &stat(root)?);
+            Ok::<Scan, ScanError>(scan)
+        };
+        let mut scan = look()?;
         for _ in 0..MAX_LOOKS {
             if !scan.lacks_something() && !scan.swapped {
                 break;
             }
             let agrees = !scan.is_torn();
-            let mut next = Scan::new(root, previous, busy, max_file_size);
-            next.walk(root, &fs::metadata(root)?);
-            let same = agrees && !next.swapped && !next.is_torn() && scan.tree.files.keys().eq(next.tree.files.keys());
+            let next = look()?;
+            let same = agrees && !next.swapped && !next.is_torn() && scan.has_names_of(&next);
             scan = next;
             if same {
                 break;
             }
         }
-        Ok(Tree { device: metadata.dev(), ..scan.tree })
+        Ok(Tree { device, ..scan.finish() })
     }
 
-    /// The same files with the very same bytes, and the same to say of them?
-    pub fn is_same(&self, other: &Tree) -> bool {
-        let same = |one: &Content, other: &Content| match (one, other) {
-            (Content::Bytes(one), Content::Bytes(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one == other,
-        };
-        self.files.len() == other.files.len()
-            && self.files.iter().zip(&other.files).all(|(one, other)| {
-                one.0 == other.0
-                    && same(&one.1.content, &other.1.content)
-                    && (one.1.mode, &one.1.custody) == (other.1.mode, &other.1.custody)
-            })
-            && self.findings == other.findings
+    /// Is this what was in the file of this name?
+    pub fn has_content(&self, name: &str, content: &Content) -> bool {
+        self.files.get(name).is_some_and(|file| file.content.is_same(content))
     }
 
     /// The files of single paths, each a file or a directory, named as given: for `gapi check`.
@@ -164,231 +208,368 @@ impl Tree {
         let busy = HashSet::new();
         let mut scan = Scan::new(Path::new(""), None, &busy, max_file_size);
         for path in paths {
-            match fs::metadata(path) {
-                Ok(metadata) if metadata.is_dir() => {
-                    scan.walk(path, &metadata);
+            let name = path.to_string_lossy();
+            match stat(path).map(|stat| (FileType::from_raw_mode(stat.st_mode), stat)) {
+                Ok((FileType::Directory, stat)) => scan.walk(path, &name, &stat),
+                Ok((FileType::RegularFile, stat)) => {
+                    let entry = c_string(path);
+                    scan.file(Place::from_here(&entry), &name, &stat, &Way::start(trusted()));
                 }
-                Ok(metadata) if metadata.is_file() => scan.file(path, &metadata, &Way::start(trusted())),
-                Ok(_) => scan.finding(path, Severity::Error, "NotAFile", "is neither a file nor a directory", ""),
+                Ok(_) => scan.finding(&name, Severity::Error, "NotAFile", "is neither a file nor a directory", ""),
                 Err(error) => {
-                    let fact = format!("cannot be read: {error}");
-                    scan.finding(path, Severity::Error, "Unreadable", &fact, "give the path of a file or directory");
+                    let fact = format!("cannot be read: {}", io::Error::from(error));
+                    scan.finding(&name, Severity::Error, "Unreadable", &fact, "give the path of a file or directory");
                 }
             }
         }
-        scan.tree
+        scan.finish()
     }
+}
+
+/// As system calls want it. A path with a NUL in it names nothing, which is what they then say.
+fn c_string(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
+}
+
+fn kind_of(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Where something stands: an entry of an open directory.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    directory: BorrowedFd<'p>,
+    /// The path of that directory.
+    parent: &'p Path,
+    entry: &'p CStr,
+}
+
+impl<'p> Place<'p> {
+    /// A whole path.
+    fn from_here(path: &'p CStr) -> Place<'p> {
+        Place { directory: CWD, parent: Path::new(""), entry: path }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.parent.join(OsStr::from_bytes(self.entry.to_bytes()))
+    }
+
+    /// What a link is, and not what it leads to.
+    fn itself(&self) -> rustix::io::Result<Stat> {
+        statat(self.directory, self.entry, AtFlags::SYMLINK_NOFOLLOW)
+    }
+}
+
+/// Who visited a file or a directory, and where.
+struct Visit {
+    path: VisitPath,
+    custody: Custody,
+}
+
+enum VisitPath {
+    Full(PathBuf),
+    /// Below the root: what the file is called in the tree.
+    Name(Arc<str>),
+}
+
+/// A link that is to be followed.
+struct Link {
+    path: PathBuf,
+    name: String,
+    depth: usize,
+    /// To the directory where it is.
+    way: Way,
 }
 
 struct Scan<'a> {
     root: &'a Path,
     previous: Option<&'a Tree>,
+    /// The files of `previous` from where the scan stands: names mostly come in their order.
+    ahead: Option<Peekable<btree_map::Range<'a, Arc<str>, Arc<TreeFile>>>>,
     busy: &'a HashSet<PathBuf>,
     max_file_size: u64,
-    /// What was visited, by device and inode: under which path, and who had a hand in that.
-    seen: HashMap<(u64, u64), Vec<(PathBuf, Custody)>>,
+    /// What was visited, by device and inode; there is rarely more than one.
+    seen: HashMap<(u64, u64), (Visit, Vec<Visit>)>,
     /// Links, which are followed when all else is known: what stands in its own place counts there.
-    links: VecDeque<(PathBuf, FileType, usize, Way)>,
+    links: VecDeque<Link>,
     follow: Follow,
-    /// A file was another one when it was opened than a moment before.
+    /// Something was another one when it was opened than a moment before.
     swapped: bool,
     /// The directories visited, as they were before they were listed.
     listed: Vec<(PathBuf, Stamp)>,
+    files: Vec<(Arc<str>, Arc<TreeFile>)>,
+    /// How many of them the previous tree has.
+    known: usize,
     tree: Tree,
 }
 
 impl<'a> Scan<'a> {
     fn new(root: &'a Path, previous: Option<&'a Tree>, busy: &'a HashSet<PathBuf>, max_file_size: u64) -> Scan<'a> {
+        let expected = previous.map_or(0, |previous| previous.files.len());
         Scan {
             root,
             previous,
+            ahead: None,
             busy,
             max_file_size,
-            seen: HashMap::new(),
+            seen: HashMap::with_capacity_and_hasher(expected, Default::default()),
             links: VecDeque::new(),
             follow: Follow::new(root, Way::start(trusted())),
             swapped: false,
             listed: Vec::new(),
+            files: Vec::with_capacity(expected),
+            known: 0,
             tree: Tree::default(),
         }
     }
 
-    fn start(directory: &Path, metadata: &Metadata) -> Way {
-        Way::start(trusted()).enter(inode(metadata, directory), "")
+    fn finish(self) -> Tree {
+        Tree { files: self.files.into_iter().collect(), ..self.tree }
     }
 
-    /// All below a directory, links last.
-    fn walk(&mut self, directory: &Path, metadata: &Metadata) {
-        let start = Scan::start(directory, metadata);
-        self.follow = Follow::new(directory, start.clone());
-        self.directory(directory, metadata, 0, &start);
-        while let Some((path, kind, depth, way)) = self.links.pop_front() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            self.entry(&path, &name, kind, depth, &way);
+    /// All below the directory at `path`, links last. `name` is its name below the root.
+    fn walk(&mut self, path: &Path, name: &str, stat: &Stat) {
+        let start = Way::start(trusted()).enter(inode(stat, || path.to_path_buf()), "");
+        self.follow = Follow::new(path, start.clone());
+        self.directory(Place::from_here(&c_string(path)), name, stat, 0, &start);
+        while let Some(link) = self.links.pop_front() {
+            self.watch_target(&link.path);
+            let entry = c_string(&link.path);
+            self.entry(Place::from_here(&entry), &link.name, FileType::Symlink, link.depth, &link.way);
         }
         self.tree.findings.sort_by(|a, b| a.origin.cmp(&b.origin));
     }
 
     /// Is a file gone that was there before?
     fn lacks_something(&self) -> bool {
-        let before = self.previous.into_iter().flat_map(|previous| previous.files.keys());
-        before.into_iter().any(|name| !self.tree.files.contains_key(name))
+        self.previous.is_some_and(|previous| self.known < previous.files.len())
+    }
+
+    fn has_names_of(&self, other: &Scan) -> bool {
+        let names = |scan: &Scan| scan.files.iter().map(|(name, _)| name.clone()).collect::<HashSet<_>>();
+        names(self) == names(other)
     }
 
     /// Did a directory change while others were read? A file that went from one to another may then be in neither.
     fn is_torn(&self) -> bool {
-        let same = |(path, stamp): &(PathBuf, Stamp)| fs::metadata(path).is_ok_and(|now| Stamp::of(&now) == *stamp);
+        let same = |(path, stamp): &(PathBuf, Stamp)| stat(path).is_ok_and(|now| Stamp::of(&now) == *stamp);
         !self.listed.iter().all(same)
     }
 
-    fn directory(&mut self, path: &Path, metadata: &Metadata, depth: usize, way: &Way) {
+    fn directory(&mut self, place: Place, name: &str, stat: &Stat, depth: usize, way: &Way) {
         if depth > MAX_DEPTH {
             let fact = format!("is more than {MAX_DEPTH} directories deep and is not read");
-            return self.finding(path, Severity::Error, "TooDeep", &fact, "put it higher up");
+            return self.finding(name, Severity::Error, "TooDeep", &fact, "put it higher up");
         }
-        if self.is_seen(path, metadata, way.placed()) {
+        let path = place.path();
+        if self.is_seen(stat, &way.placed(), || VisitPath::Full(path.clone())) {
             return;
         }
-        self.tree.directories.insert(path.to_path_buf(), (metadata.dev(), metadata.ino()));
-        self.listed.push((path.to_path_buf(), Stamp::of(metadata)));
-        let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let mut entries = match entries {
-            Ok(entries) => entries,
-            Err(error) => return self.unseen(path, &format!("cannot be listed: {error}")),
+        self.tree.directories.insert(path.clone(), identity(stat));
+        self.listed.push((path.clone(), Stamp::of(stat)));
+        let opened = openat(place.directory, place.entry, OPEN | OFlags::DIRECTORY, Mode::empty());
+        let listed = opened.and_then(|directory| {
+            let is_same = identity(&fstat(&directory)?) == identity(stat);
+            let entries = Dir::read_from(&directory)?
+                .map(|entry| entry.map(|entry| (entry.file_name().to_owned(), entry.file_type())))
+                .collect::<Result<Vec<_>, Errno>>()?;
+            Ok((is_same, entries, directory))
+        });
+        let (mut entries, directory) = match listed {
+            Ok((true, entries, directory)) => (entries, directory),
+            // Its owner was asked for by its path.
+            Ok((false, ..)) => {
+                self.swapped = true;
+                return self.unseen(name, "was replaced while it was read");
+            }
+            Err(error) => return self.unseen(name, &format!("cannot be listed: {}", io::Error::from(error))),
         };
-        entries.sort_by_key(|entry| entry.file_name());
-        for entry in entries {
-            match entry.file_type() {
-                Ok(kind) if kind.is_symlink() => self.links.push_back((entry.path(), kind, depth, way.clone())),
-                Ok(kind) => self.entry(&entry.path(), &entry.file_name().to_string_lossy(), kind, depth, way),
-                Err(error) => self.nothing_there(&entry.path(), &error),
+        entries.retain(|(entry, _)| !entry.to_bytes().starts_with(b"."));
+        entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut name = name.to_owned();
+        if !name.is_empty() && !name.ends_with('/') {
+            name.push('/');
+        }
+        let length = name.len();
+        for (entry, kind) in &entries {
+            name.truncate(length);
+            name.push_str(&entry.to_string_lossy());
+            let place = Place { directory: directory.as_fd(), parent: &path, entry };
+            let kind = match kind {
+                FileType::Unknown => place.itself().map(|stat| kind_of(&stat)),
+                kind => Ok(*kind),
+            };
+            match kind {
+                Ok(FileType::Symlink) => {
+                    let (path, name, way) = (place.path(), name.clone(), way.clone());
+                    self.links.push_back(Link { path, name, depth, way });
+                }
+                Ok(kind) => self.entry(place, &name, kind, depth, way),
+                Err(error) => self.nothing_there(place, &name, error),
             }
         }
     }
 
-    fn entry(&mut self, path: &Path, name: &str, kind: FileType, depth: usize, way: &Way) {
-        if name.starts_with('.') {
-            return;
-        }
-        if kind.is_symlink()
-            && let Ok(target) = fs::read_link(path)
-        {
-            let target = path.parent().unwrap_or(Path::new("")).join(target);
-            if let Some(parent) = target.parent()
-                && let Ok(metadata) = fs::metadata(parent)
-            {
-                self.tree.directories.insert(parent.to_path_buf(), (metadata.dev(), metadata.ino()));
-            }
-        }
-        let metadata = match fs::metadata(path) {
-            Ok(metadata) => metadata,
+    /// Visits what is at `place`, a link or not according to its `kind`.
+    fn entry(&mut self, place: Place, name: &str, kind: FileType, depth: usize, way: &Way) {
+        let is_link = kind == FileType::Symlink;
+        let last = name.rsplit('/').next().unwrap_or(name);
+        let counts = is_manifest(last);
+        let found = match is_link {
+            true => statat(place.directory, place.entry, AtFlags::empty()),
+            false => place.itself(),
+        };
+        let stat = match found {
+            Ok(stat) => stat,
             // What leads nowhere may have been a manifest or a directory, which rarely has an ending.
-            Err(error) if is_manifest(name) || kind.is_dir() || Path::new(name).extension().is_none() => {
-                return self.nothing_there(path, &error);
+            Err(error) if counts || kind == FileType::Directory || Path::new(last).extension().is_none() => {
+                return self.nothing_there(place, name, error);
             }
             Err(_) => return,
         };
-        let link = kind.is_symlink();
-        let kind = metadata.file_type();
-        let way = match (link, kind.is_dir()) {
-            (true, _) => match self.follow.through(way, path) {
-                Ok(way) => way,
-                Err(error) => {
-                    let what = format!("cannot be followed: {error}");
-                    return self.finding(path, Severity::Warning, "BrokenLink", &what, "remove or mend it");
-                }
-            },
-            (false, true) => way.enter(inode(&metadata, path), &self.name(path)),
-            (false, false) => way.clone(),
-        };
-        if kind.is_dir() {
-            self.directory(path, &metadata, depth + 1, &way);
-        } else if is_manifest(name) {
-            let special = [
-                (kind.is_fifo(), "a FIFO"),
-                (kind.is_socket(), "a socket"),
-                (kind.is_block_device() || kind.is_char_device(), "a device"),
-            ];
-            match special.iter().find(|(is, _)| *is) {
-                Some((_, what)) => {
-                    let fact = format!("is {what}, not a file, and is not read");
-                    self.finding(path, Severity::Warning, "NotAFile", &fact, "");
-                }
-                None => self.file(path, &metadata, &way),
+        let through = match is_link.then(|| self.follow.through(way, &place.path())).transpose() {
+            Ok(through) => through,
+            Err(error) => {
+                let what = format!("cannot be followed: {error}");
+                return self.finding(name, Severity::Warning, "BrokenLink", &what, "remove or mend it");
             }
+        };
+        let what = match kind_of(&stat) {
+            FileType::Directory => {
+                let way = through.unwrap_or_else(|| way.enter(inode(&stat, || place.path()), name));
+                return self.directory(place, name, &stat, depth + 1, &way);
+            }
+            // A link by now, which was none when the directory was listed.
+            FileType::Symlink => {
+                self.swapped = true;
+                return;
+            }
+            _ if !counts => return,
+            FileType::Fifo => "a FIFO",
+            FileType::Socket => "a socket",
+            FileType::BlockDevice | FileType::CharacterDevice => "a device",
+            _ => return self.file(place, name, &stat, through.as_ref().unwrap_or(way)),
+        };
+        self.finding(name, Severity::Warning, "NotAFile", &format!("is {what}, not a file, and is not read"), "");
+    }
+
+    /// A change to what a link points to comes from another directory than the link's.
+    fn watch_target(&mut self, link: &Path) {
+        let Ok(target) = fs::read_link(link) else { return };
+        let target = link.parent().unwrap_or(Path::new("")).join(target);
+        if let Some(parent) = target.parent()
+            && let Ok(stat) = stat(parent)
+        {
+            self.tree.directories.insert(parent.to_path_buf(), identity(&stat));
         }
     }
 
     /// Was this file or directory visited under another path, by nobody else's doing? The number of a file that was
     /// replaced since is free for the next one, which is not the same file.
-    fn is_seen(&mut self, path: &Path, metadata: &Metadata, custody: Custody) -> bool {
-        let identity = (metadata.dev(), metadata.ino());
-        let visits = self.seen.entry(identity).or_default();
-        visits.retain(|(earlier, _)| {
-            fs::metadata(earlier).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == identity)
-        });
-        let seen = visits.iter().any(|(_, earlier)| earlier.is_within(&custody));
-        if !seen {
-            visits.push((path.to_path_buf(), custody));
+    fn is_seen(&mut self, now: &Stat, custody: &Custody, path: impl FnOnce() -> VisitPath) -> bool {
+        let root = self.root;
+        let is_there = |visit: &Visit| {
+            let found = match &visit.path {
+                VisitPath::Full(path) => stat(path),
+                VisitPath::Name(name) => stat(root.join(&**name)),
+            };
+            found.is_ok_and(|found| identity(&found) == identity(now))
+        };
+        let visit = || Visit { path: path(), custody: custody.clone() };
+        match self.seen.entry(identity(now)) {
+            hash_map::Entry::Vacant(entry) => {
+                entry.insert((visit(), Vec::new()));
+                false
+            }
+            hash_map::Entry::Occupied(mut entry) => {
+                let (first, others) = entry.get_mut();
+                let mut visits = std::iter::once(&*first).chain(&*others);
+                let is_seen = visits.any(|visit| visit.custody.is_within(custody) && is_there(visit));
+                if !is_seen {
+                    others.push(visit());
+                }
+                is_seen
+            }
         }
-        seen
     }
 
-    fn file(&mut self, path: &Path, metadata: &Metadata, way: &Way) {
-        let mut custody = way.file(&inode(metadata, path));
-        if self.is_seen(path, metadata, custody.clone()) {
+    /// The file of this name in the previous tree.
+    fn before(&mut self, name: &str) -> Option<(&'a Arc<str>, &'a Arc<TreeFile>)> {
+        let files = &self.previous?.files;
+        let from_here = || files.range::<str, _>((Bound::Included(name), Bound::Unbounded)).peekable();
+        let ahead = self.ahead.get_or_insert_with(from_here);
+        if ahead.peek().is_none_or(|(next, _)| ***next != *name) {
+            *ahead = from_here();
+        }
+        ahead.next_if(|(next, _)| ***next == *name)
+    }
+
+    fn file(&mut self, place: Place, name: &str, stat: &Stat, way: &Way) {
+        let mut custody = way.file(&inode(stat, || place.path()));
+        let before = self.before(name);
+        let name: Arc<str> = before.map_or_else(|| name.into(), |(name, _)| name.clone());
+        // What is no text has lost something in its name.
+        let path = || match name.contains(char::REPLACEMENT_CHARACTER) {
+            true => VisitPath::Full(place.path()),
+            false => VisitPath::Name(name.clone()),
+        };
+        if self.is_seen(stat, &custody, path) {
             return;
         }
-        let name = self.name(path);
-        let stamp = Stamp::of(metadata);
-        let before = self.previous.and_then(|previous| previous.files.get(&name));
-        if let Some(before) = before
-            && (self.busy.contains(path) || before.stamp.as_ref() == Some(&stamp))
+        self.known += usize::from(before.is_some());
+        let (mode, stamp) = (stat.st_mode, Stamp::of(stat));
+        let is_read = before.is_some_and(|(_, before)| before.stamp.as_ref() == Some(&stamp));
+        if let Some((_, before)) = before
+            && (is_read || !self.busy.is_empty() && self.busy.contains(&place.path()))
         {
-            if before.stamp.as_ref() != Some(&stamp) {
+            if !is_read {
                 // The bytes of then may be another's.
                 custody.add(&before.custody);
             }
-            self.tree.files.insert(name, TreeFile { mode: metadata.mode(), custody, ..before.clone() });
-            return;
+            let file = match (before.mode, &before.custody) == (mode, &custody) {
+                true => before.clone(),
+                false => Arc::new(TreeFile { mode, custody, ..TreeFile::clone(before) }),
+            };
+            return self.files.push((name, file));
         }
         let now = SystemTime::now();
-        let content = self.read(path, metadata);
+        let mut content = self.read(place, &name, stat);
+        if let Some((_, before)) = before
+            && before.content == content
+        {
+            content = before.content.clone();
+        }
         let settled = content != Content::Unreadable && stamp.is_settled(now);
-        let file = TreeFile { content, mode: metadata.mode(), custody, stamp: settled.then_some(stamp) };
-        self.tree.files.insert(name, file);
+        let file = TreeFile { content, mode, custody, stamp: settled.then_some(stamp) };
+        self.files.push((name, Arc::new(file)));
     }
 
-    fn read(&mut self, path: &Path, metadata: &Metadata) -> Content {
+    fn read(&mut self, place: Place, name: &str, stat: &Stat) -> Content {
         let too_large = |size: u64, max: u64| format!("has {size} bytes, more than the {max} that a file may have");
-        if metadata.len() > self.max_file_size {
-            let fact = too_large(metadata.len(), self.max_file_size);
-            self.finding(path, Severity::Error, "FileTooLarge", &fact, "split it, or raise --max-file-size");
+        let expected = stat.st_size as u64;
+        if expected > self.max_file_size {
+            let fact = too_large(expected, self.max_file_size);
+            self.finding(name, Severity::Error, "FileTooLarge", &fact, "split it, or raise --max-file-size");
             return Content::Unreadable;
         }
-        // Not blocking: what was a file a moment ago may be a FIFO by now.
-        let opened = rustix::fs::open(
-            path,
-            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        );
-        let mut bytes = Vec::with_capacity(metadata.len() as usize);
+        let opened = openat(place.directory, place.entry, OPEN, Mode::empty());
+        let mut bytes = Vec::with_capacity(expected as usize + 1);
         let mut swapped = false;
-        let read = opened.map_err(io::Error::from).map(File::from).and_then(|file| {
+        let read = opened.map_err(io::Error::from).and_then(|file| {
             // Its owner was asked for by its path.
-            let identity = |of: &Metadata| (of.dev(), of.ino(), of.uid(), of.gid(), of.mode());
-            swapped = identity(&file.metadata()?) != identity(metadata);
-            file.take(self.max_file_size + 1).read_to_end(&mut bytes)
+            let who = |of: &Stat| (identity(of), of.st_uid, of.st_gid, of.st_mode);
+            swapped = who(&fstat(&file)?) != who(stat);
+            File::from(file).take(self.max_file_size + 1).read_to_end(&mut bytes)
         });
         match read {
             Err(error) => {
                 let fact = format!("cannot be read: {error}");
-                self.finding(path, Severity::Error, "Unreadable", &fact, "what was accepted from it stays in force");
+                self.finding(name, Severity::Error, "Unreadable", &fact, "what was accepted from it stays in force");
                 Content::Unreadable
             }
             Ok(size) if size as u64 > self.max_file_size => {
                 let fact = too_large(size as u64, self.max_file_size);
-                self.finding(path, Severity::Error, "FileTooLarge", &fact, "split it, or raise --max-file-size");
+                self.finding(name, Severity::Error, "FileTooLarge", &fact, "split it, or raise --max-file-size");
                 Content::Unreadable
             }
             Ok(_) if swapped => {
@@ -400,31 +581,26 @@ impl<'a> Scan<'a> {
     }
 
     /// What to say of an entry of which no more is known than its name.
-    fn nothing_there(&mut self, path: &Path, error: &io::Error) {
-        let dangling = error.kind() == io::ErrorKind::NotFound;
-        if dangling && fs::symlink_metadata(path).is_err() {
+    fn nothing_there(&mut self, place: Place, name: &str, error: Errno) {
+        let dangling = error == Errno::NOENT;
+        if dangling && place.itself().is_err() {
             // Gone since the directory was listed: a deletion, which is no news.
         } else if dangling {
-            self.finding(path, Severity::Warning, "DanglingLink", "is a link to nothing", "remove or mend it");
-        } else if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-            let fact = format!("cannot be followed: {error}");
-            self.finding(path, Severity::Warning, "BrokenLink", &fact, "remove or mend it");
+            self.finding(name, Severity::Warning, "DanglingLink", "is a link to nothing", "remove or mend it");
+        } else if error == Errno::LOOP {
+            let fact = format!("cannot be followed: {}", io::Error::from(error));
+            self.finding(name, Severity::Warning, "BrokenLink", &fact, "remove or mend it");
         } else {
-            self.unseen(path, &format!("cannot be looked at: {error}"));
+            self.unseen(name, &format!("cannot be looked at: {}", io::Error::from(error)));
         }
     }
 
-    fn unseen(&mut self, path: &Path, fact: &str) {
-        self.finding(path, Severity::Error, "Unreadable", fact, "what was accepted from it stays in force");
-        self.tree.unseen.insert(self.name(path));
+    fn unseen(&mut self, name: &str, fact: &str) {
+        self.finding(name, Severity::Error, "Unreadable", fact, "what was accepted from it stays in force");
+        self.tree.unseen.insert(name.to_owned());
     }
 
-    fn name(&self, path: &Path) -> String {
-        path.strip_prefix(self.root).unwrap_or(path).to_string_lossy().into_owned()
-    }
-
-    fn finding(&mut self, path: &Path, severity: Severity, reason: &str, fact: &str, remedy: &str) {
-        let file = self.name(path);
+    fn finding(&mut self, file: &str, severity: Severity, reason: &str, fact: &str, remedy: &str) {
         self.tree.findings.push(Finding {
             severity,
             message: format!("{file} {fact}"),
@@ -475,7 +651,7 @@ mod tests {
         symlink("self.yaml", root.path().join("self.yaml")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, root.path().join("pipe.yaml"), rustix::fs::Mode::RWXU).unwrap();
         let tree = scan(root.path(), None);
-        assert_eq!(tree.files.keys().collect::<Vec<_>>(), ["b/one.yaml"]);
+        assert_eq!(tree.files.keys().map(|name| &**name).collect::<Vec<_>>(), ["b/one.yaml"]);
         let reasons: Vec<_> = tree.findings.iter().map(|finding| finding.reason.as_str()).collect();
         assert_eq!(reasons, ["DanglingLink", "DanglingLink", "NotAFile", "BrokenLink"]);
     }

@@ -3,9 +3,12 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    hash::{Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
+
+use foldhash::{HashMap, HashSet};
 
 use crate::graph::{Backend, Certificate, Graph, Listener, Route, Rule, Target, hostname, rule::Match};
 
@@ -16,10 +19,45 @@ use super::{
     rule::{match_plan, rule_plan},
 };
 
+/// The hosts of a plan, by what they were made of.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts(HashMap<HostKey, Arc<HostPlan>>);
+
+/// Equal where the hostname is, and the routes are the very same: a host made of them is then equal too.
+#[derive(Clone, Debug)]
+struct HostKey {
+    hostname: Option<Box<str>>,
+    routes: Vec<Arc<Route>>,
+}
+
+impl HostKey {
+    fn addresses(&self) -> impl Iterator<Item = *const Route> {
+        self.routes.iter().map(Arc::as_ptr)
+    }
+}
+
+impl PartialEq for HostKey {
+    fn eq(&self, other: &HostKey) -> bool {
+        self.hostname == other.hostname && self.addresses().eq(other.addresses())
+    }
+}
+
+impl Eq for HostKey {}
+
+impl Hash for HostKey {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.hostname.hash(hasher);
+        self.addresses().for_each(|address| address.hash(hasher));
+    }
+}
+
 /// What the data plane is to do for this graph. The same graph gives the same plan.
-pub fn lower(graph: &Graph) -> Plan {
+///
+/// `known` are the hosts of the plan before, which are taken over where their routes are the very same, and then those
+/// of this one.
+pub fn lower(graph: &Graph, known: &mut Hosts) -> Plan {
     let mut hosts = hosts(graph);
-    let mut shared = BTreeMap::new();
+    let mut shared = Shared { before: std::mem::take(known), now: Hosts::default() };
     let mut listeners: BTreeMap<(usize, usize), ListenerPlan> = BTreeMap::new();
     let mut plan = Plan::default();
     for (address, members) in sockets(graph) {
@@ -28,7 +66,7 @@ pub fn lower(graph: &Graph) -> Plan {
             socket.tls = graph.gateways[g].listeners[l].is_tls();
             let listener = listeners.entry((g, l)).or_insert_with(|| {
                 let hosts = hosts.remove(&(g, l)).unwrap_or_default();
-                listener(graph, &graph.gateways[g].listeners[l], hosts, &mut shared)
+                listener(&graph.gateways[g].listeners[l], &hosts, &mut shared)
             });
             socket.listeners.push(listener.clone());
         }
@@ -38,9 +76,10 @@ pub fn lower(graph: &Graph) -> Plan {
         socket.listeners.sort_by(by_hostname);
         plan.sockets.insert(address, socket);
     }
-    let used: BTreeSet<&str> = shared.values().flat_map(|host| host.rules.iter().flat_map(backends)).collect();
-    let backends = graph.backends.iter().filter(|(key, _)| used.contains(key.as_str()));
+    let used: HashSet<&str> = shared.now.0.values().flat_map(|host| host.rules.iter().flat_map(backends)).collect();
+    let backends = graph.backends.iter().filter(|(key, _)| used.contains(&***key));
     plan.backends = backends.map(|(key, one)| (key.clone(), backend(one))).collect();
+    *known = shared.now;
     plan
 }
 
@@ -83,34 +122,54 @@ pub(super) fn sockets(graph: &Graph) -> BTreeMap<SocketAddr, Vec<(usize, usize)>
     addresses.into_iter().map(|address| (address, members(address))).collect()
 }
 
-/// Positions of routes, by hostname as written.
-pub(super) type Hosts<'g> = BTreeMap<Option<&'g str>, Vec<usize>>;
+/// The routes of a hostname as written, in the order of the graph.
+pub(super) type RoutesOfHost<'g> = (Option<&'g str>, Vec<&'g Arc<Route>>);
 
-/// The hosts of each listener (Gateway and listener positions) that has any.
-pub(super) fn hosts(graph: &Graph) -> BTreeMap<(usize, usize), Hosts<'_>> {
-    let mut hosts: BTreeMap<(usize, usize), Hosts> = BTreeMap::new();
-    for (r, route) in graph.routes.iter().enumerate() {
+type RoutesByHost<'g> = HashMap<Option<&'g str>, Vec<&'g Arc<Route>>>;
+
+/// The hosts of each listener (Gateway and listener positions) that has any, the most specific first.
+pub(super) fn hosts(graph: &Graph) -> BTreeMap<(usize, usize), Vec<RoutesOfHost<'_>>> {
+    let mut hosts: BTreeMap<(usize, usize), RoutesByHost> = BTreeMap::new();
+    for route in &graph.routes {
         for attachment in &route.attachments {
             let own = hosts.entry((attachment.gateway, attachment.listener)).or_default();
             for hostname in &attachment.hostnames {
-                own.entry(hostname.as_deref()).or_default().push(r);
+                own.entry(hostname.as_deref()).or_default().push(route);
             }
         }
     }
+    hosts.into_iter().map(|(listener, hosts)| (listener, sorted(hosts))).collect()
+}
+
+fn sorted(hosts: RoutesByHost<'_>) -> Vec<RoutesOfHost<'_>> {
+    let mut hosts: Vec<_> = hosts.into_iter().collect();
+    hosts.sort_unstable_by(|a, b| hostname::specificity(a.0).cmp(&hostname::specificity(b.0)));
     hosts
 }
 
-type Shared<'g> = BTreeMap<(Option<&'g str>, Vec<usize>), Arc<HostPlan>>;
+/// Hosts that several listeners, or this plan and the one before, have in common.
+struct Shared {
+    before: Hosts,
+    now: Hosts,
+}
 
-fn listener<'g>(graph: &'g Graph, own: &Listener, hosts: Hosts<'g>, shared: &mut Shared<'g>) -> ListenerPlan {
-    let mut hosts: Vec<_> = hosts.into_iter().collect();
-    hosts.sort_by(|a, b| hostname::specificity(a.0).cmp(&hostname::specificity(b.0)));
-    let hosts = hosts.into_iter().map(|(hostname, routes)| {
-        let plan = |key: &(Option<&str>, Vec<usize>)| Arc::new(host(graph, key.0, &key.1));
-        let key = (hostname, routes);
-        let made = shared.get(&key).cloned().unwrap_or_else(|| plan(&key));
-        shared.entry(key).or_insert(made).clone()
-    });
+impl Shared {
+    fn host(&mut self, hostname: Option<&str>, routes: &[&Arc<Route>]) -> Arc<HostPlan> {
+        let key = HostKey {
+            hostname: hostname.map(Into::into),
+            routes: routes.iter().map(|route| Arc::clone(route)).collect(),
+        };
+        let before = self.before.0.get(&key);
+        self.now
+            .0
+            .entry(key)
+            .or_insert_with(|| before.cloned().unwrap_or_else(|| Arc::new(host(hostname, routes))))
+            .clone()
+    }
+}
+
+fn listener(own: &Listener, hosts: &[RoutesOfHost], shared: &mut Shared) -> ListenerPlan {
+    let hosts = hosts.iter().map(|(hostname, routes)| shared.host(*hostname, routes));
     ListenerPlan {
         key: own.key.clone(),
         protocol: if own.is_tls() { ListenerProtocol::Https } else { ListenerProtocol::Http },
@@ -146,10 +205,10 @@ pub(super) struct Entry<'g> {
     pub matched: &'g Match,
 }
 
-/// All matches of the routes (positions in the graph) in the order of precedence.
-pub(super) fn entries<'g>(graph: &'g Graph, routes: &[usize]) -> Vec<Entry<'g>> {
+/// All matches of the routes in the order of precedence.
+pub(super) fn entries<'g>(routes: &[&'g Arc<Route>]) -> Vec<Entry<'g>> {
     let mut entries = Vec::new();
-    for route in routes.iter().map(|r| &graph.routes[*r]) {
+    for route in routes {
         for rule in &route.rules {
             for matched in &rule.matches {
                 let plan = match_plan(matched);
@@ -191,19 +250,21 @@ fn length(path: &str) -> usize {
     path.chars().count() - 2 * escapes.count()
 }
 
-fn host(graph: &Graph, hostname: Option<&str>, routes: &[usize]) -> HostPlan {
-    let mut positions = BTreeMap::new();
-    let mut rules = Vec::new();
-    for route in routes.iter().map(|r| &graph.routes[*r]) {
+fn host(hostname: Option<&str>, routes: &[&Arc<Route>]) -> HostPlan {
+    let mut positions = HashMap::default();
+    let mut rules = Vec::with_capacity(routes.iter().map(|route| route.rules.len()).sum());
+    for route in routes {
         for rule in &route.rules {
-            positions.insert((route.name.as_str(), rule.index), rules.len());
+            positions.insert(std::ptr::from_ref(rule), rules.len());
             rules.push(rule_plan(&route.name, rule));
         }
     }
-    let entries = entries(graph, routes).into_iter();
-    let matches = entries
-        .map(|entry| MatchPlan { rule: positions[&(entry.route.name.as_str(), entry.rule.index)], ..entry.plan });
-    HostPlan { hostname: hostname.map(str::to_ascii_lowercase), matches: matches.collect(), rules }
+    let entries = entries(routes).into_iter();
+    let matches = entries.map(|entry| MatchPlan { rule: positions[&std::ptr::from_ref(entry.rule)], ..entry.plan });
+    // Kept from plan to plan: without the room that the entries took.
+    let mut matches: Vec<MatchPlan> = matches.collect();
+    matches.shrink_to_fit();
+    HostPlan { hostname: hostname.map(str::to_ascii_lowercase), matches, rules }
 }
 
 #[cfg(test)]

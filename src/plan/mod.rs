@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+mod challenge;
 mod duration;
 mod lower;
 pub mod precedence;
@@ -15,11 +16,12 @@ mod rule;
 mod shadow;
 
 pub use crate::graph::{Addresses, expression};
-pub use lower::lower;
+pub use challenge::{ChallengePlan, TlsChallengePlan};
+pub use lower::{Hosts, lower};
 pub use shadow::shadowed;
 
 /// All of the run-time configuration. Equal plans need no compile and no publish.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Plan {
     /// By the address to bind; an unspecified IP stands for all addresses of that family.
     pub sockets: BTreeMap<SocketAddr, SocketPlan>,
@@ -27,11 +29,14 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub datagram_sockets: BTreeMap<SocketAddr, SocketPlan>,
     /// Every backend that a rule names, by its key (`echo/echo-1:8080`).
-    pub backends: BTreeMap<String, BackendPlan>,
+    pub backends: BTreeMap<Arc<str>, BackendPlan>,
+    /// ACME challenges to be answered.
+    #[serde(default, skip_serializing_if = "ChallengePlan::is_empty")]
+    pub challenges: ChallengePlan,
 }
 
 /// One bound socket.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SocketPlan {
     /// True for HTTPS and TLS, false for HTTP, TCP and UDP. A socket never mixes the two: *resolve* marks such listeners
     /// Conflicted.
@@ -41,7 +46,7 @@ pub struct SocketPlan {
 }
 
 /// One listener of one Gateway at one socket. Hostnames are unique within a socket.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ListenerPlan {
     /// `namespace/gateway/listener`.
     pub key: String,
@@ -70,7 +75,7 @@ pub enum ListenerProtocol {
 }
 
 /// A certificate chain with its key. Compared by content.
-#[derive(Clone, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CertificatePlan {
     /// `namespace/secret`.
     pub key: String,
@@ -88,8 +93,9 @@ impl std::fmt::Debug for CertificatePlan {
     }
 }
 
-/// All that the routes with one hostname, as written, have to say at one listener.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+/// All that the routes with one hostname, as written, have to say at one listener. `Eq`, so that comparing a shared one
+/// with itself costs nothing.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HostPlan {
     /// Lower case, `*.example.com` for a wildcard; none for routes without hostnames.
     pub hostname: Option<String>,
@@ -100,7 +106,7 @@ pub struct HostPlan {
 }
 
 /// One match of one rule.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct MatchPlan {
     pub path: PathPlan,
     pub method: Option<String>,
@@ -131,7 +137,7 @@ pub struct ValuePlan {
 }
 
 /// What is done with a request that matched.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RulePlan {
     /// `namespace/route`.
     pub route: String,
@@ -153,7 +159,7 @@ pub struct RulePlan {
 }
 
 /// `rules[].retry`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RetryPlan {
     pub codes: Vec<u16>,
     /// In addition to the first attempt.
@@ -162,7 +168,7 @@ pub struct RetryPlan {
 }
 
 /// A filter of a rule or of a backendRef.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FilterPlan {
     Cors(CorsPlan),
@@ -188,7 +194,7 @@ pub enum FilterPlan {
 }
 
 /// Header modification: set, then add, then remove. Names in lower case.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HeadersPlan {
     pub set: Vec<(String, String)>,
     pub add: Vec<(String, String)>,
@@ -196,7 +202,7 @@ pub struct HeadersPlan {
 }
 
 /// `path` of a redirect or rewrite.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PathModifierPlan {
     Full(String),
@@ -205,7 +211,7 @@ pub enum PathModifierPlan {
 }
 
 /// `cors`, as written.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CorsPlan {
     pub allow_origins: Vec<String>,
     pub allow_credentials: bool,
@@ -216,7 +222,7 @@ pub struct CorsPlan {
 }
 
 /// `backendRefs[]`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct WeightedBackendPlan {
     /// Key into [`Plan::backends`]; none for an invalid reference, whose share is answered 500.
     pub backend: Option<String>,
@@ -225,7 +231,7 @@ pub struct WeightedBackendPlan {
 }
 
 /// One port of one Service.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct BackendPlan {
     pub protocol: BackendProtocol,
     pub endpoints: EndpointsPlan,
@@ -243,17 +249,17 @@ pub enum BackendProtocol {
 }
 
 /// Where a backend's endpoints are.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EndpointsPlan {
     /// Ready endpoints, sorted; empty answers 503.
-    Addresses(Vec<SocketAddr>),
+    Addresses(Arc<[SocketAddr]>),
     /// An ExternalName, resolved at run time.
     Name { host: String, port: u16 },
 }
 
 impl Default for EndpointsPlan {
     fn default() -> Self {
-        EndpointsPlan::Addresses(Vec::new())
+        EndpointsPlan::Addresses([].into())
     }
 }

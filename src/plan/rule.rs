@@ -52,7 +52,7 @@ pub(super) fn rule_plan(route: &str, rule: &Rule) -> RulePlan {
         return RulePlan { broken: Some(texts.join(". ")), ..plan };
     }
     let backends = rule.backends.iter().map(|backend| WeightedBackendPlan {
-        backend: backend.key.clone(),
+        backend: backend.key.as_deref().map(str::to_owned),
         weight: backend.weight,
         filters: filters(&backend.filters),
     });
@@ -82,7 +82,9 @@ fn filter(filter: &Filter) -> Option<FilterPlan> {
     match spec.type_.as_str() {
         "CORS" => spec.cors.as_ref().map(cors),
         "RequestHeaderModifier" => spec.request_header_modifier.as_ref().map(headers).map(FilterPlan::RequestHeaders),
-        "RequestMirror" => spec.request_mirror.as_ref().map(|mirror| mirror_plan(mirror, filter.backend.clone())),
+        "RequestMirror" => {
+            spec.request_mirror.as_ref().map(|mirror| mirror_plan(mirror, filter.backend.as_deref().map(str::to_owned)))
+        }
         "RequestRedirect" => spec.request_redirect.as_ref().map(redirect),
         "ResponseHeaderModifier" => {
             spec.response_header_modifier.as_ref().map(headers).map(FilterPlan::ResponseHeaders)

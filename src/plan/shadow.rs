@@ -1,11 +1,14 @@
 //! Matches that can never be reached, because another rule's match takes all that they take and comes first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     api::ObjectKey,
     finding::Finding,
-    graph::{Graph, Input, problem::warning},
+    graph::{Graph, Input, Route, problem::warning},
 };
 
 use super::{
@@ -23,14 +26,15 @@ type Place<'g> = (&'g ObjectKey, usize, usize);
 pub fn shadowed(graph: &Graph, input: &Input) -> Vec<Finding> {
     // How often each match stands somewhere, and how often in vain; with the first that takes it.
     let mut places: BTreeMap<Place, (usize, usize, Option<Place>)> = BTreeMap::new();
-    let mut done: HashMap<Vec<usize>, Vec<Verdict>> = HashMap::new();
+    let mut done: HashMap<Vec<*const Route>, Vec<Verdict>> = HashMap::new();
     let mut listeners: Vec<(usize, usize)> = sockets(graph).into_values().flatten().collect();
     listeners.sort_unstable();
     listeners.dedup();
     let mut hosts = hosts(graph);
     for listener in listeners {
-        for routes in hosts.remove(&listener).unwrap_or_default().into_values() {
-            let verdicts = done.entry(routes).or_insert_with_key(|routes| verdicts(&entries(graph, routes)));
+        for (_, routes) in hosts.remove(&listener).unwrap_or_default() {
+            let key = routes.iter().map(|route| Arc::as_ptr(route)).collect();
+            let verdicts = done.entry(key).or_insert_with(|| verdicts(&entries(&routes)));
             for (place, taker) in verdicts {
                 let (count, vain, first) = places.entry(*place).or_default();
                 *count += 1;

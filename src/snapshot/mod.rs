@@ -11,10 +11,12 @@ use regex::Regex;
 use rustls::sign::CertifiedKey;
 
 pub mod cell;
+pub mod challenge;
 pub mod host;
 pub mod hostname;
 pub mod path;
 
+pub use challenge::Challenges;
 pub use host::{Host, Matched, Rule};
 pub use hostname::ByHostname;
 
@@ -28,6 +30,8 @@ pub struct Snapshot {
     /// UDP sockets, likewise: an address may be bound for both.
     pub datagram_sockets: HashMap<SocketAddr, Arc<Socket>>,
     pub backends: HashMap<BackendKey, Arc<Backend>>,
+    /// What proves this machine's names to an ACME server.
+    pub challenges: Challenges,
 }
 
 /// A bound address and the listeners that share it.

@@ -4,28 +4,23 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::{
     api::{ObjectKey, ObjectMeta},
-    graph::Gateway,
+    graph::{
+        Gateway,
+        label::{GATEWAY_NAME, label},
+    },
 };
 
 use super::report::{StatusDocument, metadata};
 
-/// Says of which Gateway a generated object is (GEP-1762).
-const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
-/// What a Service's name, and a label's value, may have.
-const MAX_LABEL: usize = 63;
-/// Hexadecimal characters of a digest behind a name that was cut.
-const DIGEST: usize = 10;
-
 /// The document of the Service of `gateway`, whose metadata is `meta`.
 pub(super) fn service(gateway: &Gateway, meta: &ObjectMeta) -> StatusDocument {
-    let name = label(&format!("gapi-{}", gateway.key.name), true);
+    let name = gateway.service_name();
     let infrastructure = gateway.spec.infrastructure.clone().unwrap_or_default();
     let mut labels = infrastructure.labels;
-    labels.insert(GATEWAY_NAME.into(), label(&gateway.key.name, false));
+    labels.insert(GATEWAY_NAME.into(), label(&gateway.key.name));
     let meta = ObjectMeta {
         name: name.clone(),
         namespace: gateway.key.namespace.to_string(),
@@ -56,31 +51,4 @@ fn ports(gateway: &Gateway) -> Vec<Value> {
         json!({ "name": name, "port": port, "protocol": "TCP", "targetPort": port })
     };
     ports.into_iter().map(port).collect()
-}
-
-/// `name`, cut where it is too long, then ending in a digest of the whole. A Service's name has no dots.
-fn label(name: &str, is_name: bool) -> String {
-    let plain = if is_name { name.replace('.', "-") } else { name.to_string() };
-    if plain.len() <= MAX_LABEL && plain == name {
-        return plain;
-    }
-    let digest: String = Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).take(DIGEST / 2).collect();
-    let cut = &plain[..plain.len().min(MAX_LABEL - DIGEST - 1)];
-    format!("{}-{digest}", cut.trim_end_matches(['-', '.']))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_fit_and_stay_apart() {
-        assert_eq!(label("gapi-echo", true), "gapi-echo");
-        let long = label(&"a".repeat(253), true);
-        assert_eq!(long.len(), 63);
-        assert_ne!(long, label(&"a".repeat(252), true));
-        assert_ne!(label("gapi-a.b", true), label("gapi-a-b", true));
-        assert!(!label("gapi-a.b", true).contains('.'));
-        assert_eq!(label("a.b", false), "a.b");
-    }
 }

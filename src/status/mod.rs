@@ -3,6 +3,7 @@
 //! [`report()`] makes the documents, purely; [`merge`] keeps in them what other controllers wrote and when things last
 //! changed.
 
+pub mod certificate;
 pub mod condition;
 pub mod feature;
 pub mod generated;

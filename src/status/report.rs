@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    condition,
+    certificate, condition,
     feature::SUPPORTED_FEATURES,
     generated,
     merge::{self, Before, Stamp},
@@ -57,13 +57,19 @@ pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<
     for gateway in &graph.gateways {
         let Some(object) = writer.objects.get(&gateway.key) else { continue };
         documents.push(writer.gateway(gateway, object));
-        if gateway.refused.is_empty() {
+        let service = ObjectKey::new("Service", &gateway.key.namespace, &gateway.service_name());
+        // One of the user's with this name is theirs alone.
+        let is_taken = writer.objects.get(&service).is_some_and(|service| !gateway.is_generated(service));
+        if gateway.refused.is_empty() && !is_taken {
             documents.push(generated::service(gateway, &object.meta));
         }
     }
     let changed = graph.routes.iter().filter(|route| !input.unchanged.contains(&route.key));
     documents.extend(changed.filter_map(|route| writer.route(&route.key, &route.parents)));
     documents.extend(writer.left(graph));
+    let (object, before) = (|key: &ObjectKey| writer.objects.get(key).copied(), |key: &ObjectKey| writer.before(key));
+    let known = certificate::Known { now: &writer.now, object: &object, before: &before };
+    documents.extend(certificate::documents(graph, &known));
     documents.sort_by(|a, b| a.key.cmp(&b.key));
     documents
 }
@@ -197,7 +203,7 @@ fn reference(parent: &Parent) -> Value {
     fields.into_iter().filter(is_written).collect()
 }
 
-fn document(object: &Object, status: Value) -> StatusDocument {
+pub(super) fn document(object: &Object, status: Value) -> StatusDocument {
     let mut value = json!({
         "apiVersion": object.api_version,
         "kind": &*object.key.kind,

@@ -75,8 +75,8 @@ fn plan(address: SocketAddr) -> Plan {
     for socket in plan.sockets.values_mut() {
         socket.listeners[0].hosts = vec![Arc::new(host.clone())];
     }
-    let endpoints = EndpointsPlan::Addresses(vec![backend()]);
-    plan.backends.insert("b".to_owned(), BackendPlan { endpoints, ..BackendPlan::default() });
+    let endpoints = EndpointsPlan::Addresses([backend()].into());
+    plan.backends.insert("b".into(), BackendPlan { endpoints, ..BackendPlan::default() });
     plan
 }
 

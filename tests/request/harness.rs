@@ -112,6 +112,7 @@ impl Config {
         Snapshot {
             datagram_sockets: Default::default(),
             generation: 1,
+            challenges: Default::default(),
             sockets: [(address, Arc::new(socket))].into_iter().collect(),
             backends: backends.map(|backend| (backend.key.clone(), Arc::new(backend))).collect(),
         }

@@ -24,6 +24,11 @@ impl Authority {
         Authority(CertifiedIssuer::self_signed(params, key).expect("the key fits"))
     }
 
+    /// Its own certificate.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     pub fn sign(&self, names: &[&str]) -> Pair {
         let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
         let key = KeyPair::generate().expect("keys can be made");

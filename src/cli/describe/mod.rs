@@ -21,6 +21,7 @@ use crate::{
     view::{Answer, Description, Request, kind_of, list, text},
 };
 
+mod certificate;
 mod core;
 mod gateway;
 pub(super) mod rbac;
@@ -99,6 +100,8 @@ fn page(description: &Description, now: Timestamp) -> String {
         Some(Kind::EndpointSlice | Kind::Endpoints) => core::describe_endpoints(&mut page, &description.object),
         Some(Kind::Secret | Kind::ConfigMap) => core::describe_data(&mut page, &description.object),
         Some(Kind::ReferenceGrant) => core::describe_grant(&mut page, &description.object),
+        Some(Kind::Certificate) => certificate::describe(&mut page, &description.object),
+        Some(Kind::Issuer | Kind::ClusterIssuer) => certificate::describe_issuer(&mut page, &description.object),
         Some(Kind::Role | Kind::ClusterRole) => rbac::describe_role(&mut page, &description.object),
         Some(Kind::RoleBinding | Kind::ClusterRoleBinding) => rbac::describe_binding(&mut page, &description.object),
         Some(Kind::Namespace) | None => {}

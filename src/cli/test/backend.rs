@@ -62,7 +62,7 @@ impl<'a> Backends<'a> {
 
     /// Why every request to this backend fails.
     fn refusal(&self, backend: &WeightedBackendPlan) -> Option<Reason> {
-        let target = backend.backend.as_ref().and_then(|key| self.plan.backends.get(key));
+        let target = backend.backend.as_ref().and_then(|key| self.plan.backends.get(&**key));
         match target.map(|target| &target.endpoints) {
             None => Some(Reason::InvalidBackend),
             // Whether it resolves is seen by those requests that it gets.
@@ -110,7 +110,7 @@ impl<'a> Backends<'a> {
     }
 
     fn addresses(&self, backend: &WeightedBackendPlan) -> &[SocketAddr] {
-        let target = backend.backend.as_ref().and_then(|key| self.plan.backends.get(key));
+        let target = backend.backend.as_ref().and_then(|key| self.plan.backends.get(&**key));
         match target.map(|target| &target.endpoints) {
             Some(EndpointsPlan::Addresses(addresses)) => addresses,
             _ => &[],

@@ -6,6 +6,7 @@
 //! no type, required, enum, length or count fault stands, as the server does.
 
 pub mod backend_ref;
+pub mod cert_manager;
 pub mod core;
 pub mod fields;
 pub mod gateway;
@@ -42,6 +43,8 @@ pub type Admit = fn(&mut Judge, &Node) -> Option<Value>;
 /// The function that judges documents of `kind`.
 pub fn of(kind: Kind) -> Admit {
     match kind {
+        Kind::Certificate => cert_manager::certificate::admit,
+        Kind::ClusterIssuer => cert_manager::issuer::admit_cluster,
         Kind::ClusterRole => rbac::cluster_role,
         Kind::ClusterRoleBinding => rbac::binding::cluster_role_binding,
         Kind::ConfigMap => core::config_map::admit,
@@ -51,6 +54,7 @@ pub fn of(kind: Kind) -> Admit {
         Kind::GatewayClass => gateway_class::admit,
         Kind::GrpcRoute => grpc_route::admit,
         Kind::HttpRoute => http_route::admit,
+        Kind::Issuer => cert_manager::issuer::admit,
         Kind::Namespace => core::namespace::admit,
         Kind::ReferenceGrant => reference_grant::admit,
         Kind::Role => rbac::role,

@@ -29,7 +29,7 @@ use crate::{
 /// What is left of the files, and what is to be said of them.
 #[derive(Debug, Default)]
 pub struct Judged {
-    pub sources: BTreeMap<String, Source>,
+    pub sources: BTreeMap<Arc<str>, Source>,
     pub findings: Vec<Finding>,
 }
 
@@ -38,7 +38,11 @@ pub struct Judged {
 /// # Findings
 /// `Forbidden` (error) at each document that the file's writers may not declare; `WritableByAll` (error) for what
 /// anybody can have written or put in its place, of which nothing is read.
-pub fn judge(previous: &Objects, mut sources: BTreeMap<String, Source>, writers: &BTreeMap<String, Writers>) -> Judged {
+pub fn judge(
+    previous: &Objects,
+    mut sources: BTreeMap<Arc<str>, Source>,
+    writers: &BTreeMap<Arc<str>, Writers>,
+) -> Judged {
     if writers.is_empty() {
         return Judged { sources, findings: Vec::new() };
     }
@@ -68,15 +72,15 @@ pub fn judge(previous: &Objects, mut sources: BTreeMap<String, Source>, writers:
 /// what the others give them.
 fn roles_in_force(
     previous: &Objects,
-    sources: &BTreeMap<String, Source>,
-    writers: &BTreeMap<String, Writers>,
+    sources: &BTreeMap<Arc<str>, Source>,
+    writers: &BTreeMap<Arc<str>, Writers>,
 ) -> Roles {
     let previous: Objects = previous
         .iter()
         .filter(|(_, object)| is_rbac(object.kind))
         .map(|(key, object)| (key.clone(), object.clone()))
         .collect();
-    let sources: BTreeMap<String, Source> =
+    let sources: BTreeMap<Arc<str>, Source> =
         sources.iter().map(|(file, source)| (file.clone(), only_rbac(source))).collect();
     let mut allowed: BTreeSet<Origin> = BTreeSet::new();
     loop {
@@ -87,7 +91,7 @@ fn roles_in_force(
             }
             _ => (file.clone(), source.clone()),
         });
-        let roles = Roles::new(merge(&previous, &shown.collect(), "", String::new).objects.values());
+        let roles = Roles::new(merge(&previous, &shown.collect()).values());
         let judge = Judge { previous: &previous, roles: &roles };
         let known = allowed.len();
         for (file, source) in &sources {
@@ -187,13 +191,13 @@ impl Judge<'_> {
         match object.kind {
             Kind::Role | Kind::ClusterRole if self.may(who, "escalate", object) => None,
             Kind::Role | Kind::ClusterRole => {
-                let role: Role = object.typed(None).unwrap_or_default();
+                let role: Role = object.typed(None).cloned().unwrap_or_default();
                 // What it takes in is not known beforehand, so it takes all there is.
                 let all = role.aggregation_rule.is_some().then(everything);
                 lacking(&all.unwrap_or(role.rules))
             }
             _ => {
-                let Binding { role_ref, .. } = object.typed(None).unwrap_or_default();
+                let Binding { role_ref, .. } = object.typed(None).cloned().unwrap_or_default();
                 let resource = if role_ref.kind == "Role" { "roles" } else { "clusterroles" };
                 let bind = Action { verb: "bind", group: RBAC_GROUP, resource, name: &role_ref.name };
                 if self.roles.allow(who, namespace, &bind) {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
@@ -53,9 +53,9 @@ impl Names {
     /// The files that others than trusted users had a hand in, with those. `anew` forgets what was known.
     pub fn writers<'a>(
         &mut self,
-        files: impl Iterator<Item = (&'a String, &'a Custody)>,
+        files: impl Iterator<Item = (&'a str, &'a Custody)>,
         anew: bool,
-    ) -> BTreeMap<String, Writers> {
+    ) -> BTreeMap<Arc<str>, Writers> {
         let files: Vec<_> = files.filter(|(_, custody)| !custody.is_trusted()).collect();
         if files.is_empty() {
             return BTreeMap::new();
@@ -68,7 +68,7 @@ impl Names {
         let writers = files.iter().map(|(file, custody)| {
             let all = custody.hands.iter().filter(|(hand, _)| !self.is_own(hand));
             let all = all.map(|(hand, part)| (self.who(hand), part.clone())).collect();
-            ((*file).clone(), Writers { all, open: custody.open.clone() })
+            (Arc::from(*file), Writers { all, open: custody.open.clone() })
         });
         writers.filter(|(_, writers)| !writers.all.is_empty() || writers.open.is_some()).collect()
     }

@@ -1,6 +1,6 @@
 //! Why a file may not declare something, in words.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     custody::{Open, Part},
@@ -138,7 +138,7 @@ fn rule_words(rule: &PolicyRule) -> String {
 }
 
 /// One for each file, or directory, that anybody can write.
-pub fn open_findings(writers: &BTreeMap<String, Writers>) -> Vec<Finding> {
+pub fn open_findings(writers: &BTreeMap<Arc<str>, Writers>) -> Vec<Finding> {
     let mut directories: BTreeMap<&str, (&Open, usize)> = BTreeMap::new();
     let mut findings = Vec::new();
     for (file, open) in writers.iter().filter_map(|(file, writers)| Some((file, writers.open.as_ref()?))) {

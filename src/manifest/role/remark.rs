@@ -1,42 +1,31 @@
 //! What is no reason to refuse a file, and should be known: bindings that give nothing.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     api::{Kind, ObjectKey, rbac::Binding},
     finding::{Finding, Severity},
-    manifest::{Object, accepted::Source},
+    manifest::Object,
 };
 
-/// Looks at all files.
+/// Looks at the roles and bindings among the documents of all files.
 ///
 /// # Findings
 /// `RoleNotFound`, `SubjectIgnored`; all warnings.
-pub fn remarks(sources: &BTreeMap<String, Source>) -> Vec<Finding> {
-    let parsed = || {
-        sources.values().filter_map(|source| match source {
-            Source::Parsed(parsed) => Some(parsed),
-            Source::Unreadable => None,
-        })
-    };
-    let mut findings = Vec::new();
-    let objects = || parsed().flat_map(|parsed| &parsed.objects);
-    let bindings: Vec<&Object> =
-        objects().filter(|object| matches!(object.kind, Kind::RoleBinding | Kind::ClusterRoleBinding)).collect();
-    if bindings.is_empty() {
-        return findings;
+pub fn remarks<'a>(documents: impl Iterator<Item = &'a Object>) -> Vec<Finding> {
+    let (mut bindings, mut roles) = (Vec::new(), BTreeSet::new());
+    for document in documents {
+        match document.kind {
+            Kind::RoleBinding | Kind::ClusterRoleBinding => bindings.push(document),
+            Kind::Role | Kind::ClusterRole => _ = roles.insert(&document.key),
+            _ => {}
+        }
     }
-    let is_role = |object: &&Object| matches!(object.kind, Kind::Role | Kind::ClusterRole);
-    let roles: BTreeSet<&ObjectKey> = objects().filter(is_role).map(|object| &object.key).collect();
-    findings.extend(bindings.into_iter().flat_map(|binding| of_binding(binding, &roles)));
-    findings
+    bindings.into_iter().flat_map(|binding| of_binding(binding, &roles)).collect()
 }
 
 fn of_binding(object: &Object, roles: &BTreeSet<&ObjectKey>) -> Vec<Finding> {
-    let binding: Binding = object.typed(None).unwrap_or_default();
+    let binding: Binding = object.typed(None).cloned().unwrap_or_default();
     let role = &binding.role_ref;
     let namespace = if role.kind == "Role" { &*object.key.namespace } else { "" };
     let key = ObjectKey::new(Arc::from(role.kind.as_str()), namespace, &role.name);

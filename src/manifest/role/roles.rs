@@ -88,13 +88,13 @@ impl Roles {
         let written: BTreeMap<&ObjectKey, (&Object, Role)> = objects
             .clone()
             .filter(|object| matches!(object.kind, Kind::Role | Kind::ClusterRole))
-            .map(|object| (&object.key, (&**object, object.typed(None).unwrap_or_default())))
+            .map(|object| (&object.key, (&**object, object.typed(None).cloned().unwrap_or_default())))
             .collect();
         for key in written.keys() {
             roles.rules.insert((*key).clone(), rules(key, &written).into());
         }
         for object in objects.filter(|object| matches!(object.kind, Kind::RoleBinding | Kind::ClusterRoleBinding)) {
-            let binding: Binding = object.typed(None).unwrap_or_default();
+            let binding: Binding = object.typed(None).cloned().unwrap_or_default();
             if let Some(rules) = roles.rules_of(&binding.role_ref, &object.key.namespace) {
                 let namespace = (object.kind == Kind::RoleBinding).then(|| object.key.namespace.clone());
                 let rules = rules.clone();

@@ -3,11 +3,12 @@
 use std::{
     collections::VecDeque,
     ffi::OsString,
-    fs::{self, Metadata},
+    fs,
     io,
-    os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
 };
+
+use rustix::fs::{FileType, Stat, lstat};
 
 use super::custody::{Custody, Inode, Trusted, Way};
 
@@ -19,11 +20,11 @@ pub fn trusted() -> Trusted {
     [0, rustix::process::geteuid().as_raw()]
 }
 
-/// A step on the way to a file, from what is known of it.
-pub fn inode(metadata: &Metadata, path: &Path) -> Inode {
-    let mut inode = Inode { owner: metadata.uid(), group: metadata.gid(), mode: metadata.mode(), list: false };
+/// A step on the way to a file, from what is known of it; its path is rarely asked for.
+pub fn inode(stat: &Stat, path: impl FnOnce() -> PathBuf) -> Inode {
+    let mut inode = Inode { owner: stat.st_uid, group: stat.st_gid, mode: stat.st_mode, list: false };
     // Without group permissions there is no mask that could let anybody else write.
-    inode.list = !inode.is_link() && inode.mode & 0o020 != 0 && has_list(path);
+    inode.list = !inode.is_link() && inode.mode & 0o020 != 0 && has_list(&path());
     inode
 }
 
@@ -56,7 +57,7 @@ impl Follow {
     /// # Errors
     /// Those of the file system: a dangling link, a loop.
     pub fn through(&self, way: &Way, path: &Path) -> io::Result<Way> {
-        let link = inode(&fs::symlink_metadata(path)?, path);
+        let link = inode(&lstat(path)?, || path.to_path_buf());
         let mut links = way.link(&link);
         let parent = fs::canonicalize(path.parent().unwrap_or(Path::new("/")))?;
         let end = self.walk(&parent.join(fs::read_link(path)?), &mut links)?;
@@ -78,16 +79,17 @@ impl Follow {
                 continue;
             }
             let next = at.join(&name);
-            let metadata = fs::symlink_metadata(&next)?;
-            if metadata.is_dir() {
+            let stat = lstat(&next)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if kind == FileType::Directory {
                 stack.push(if next == self.root { self.start.clone() } else { self.outside(&next, Some(top))? });
                 at = next;
-            } else if metadata.is_symlink() {
+            } else if kind == FileType::Symlink {
                 followed += 1;
                 if followed > MAX_LINKS {
                     return Err(io::Error::from(rustix::io::Errno::LOOP));
                 }
-                links.add(&top.link(&inode(&metadata, &next)));
+                links.add(&top.link(&inode(&stat, || next.clone())));
                 let target = fs::read_link(&next)?;
                 if target.is_absolute() {
                     at = PathBuf::from("/");
@@ -104,7 +106,7 @@ impl Follow {
     }
 
     fn outside(&self, path: &Path, from: Option<&Way>) -> io::Result<Way> {
-        let inode = inode(&fs::symlink_metadata(path)?, path);
+        let inode = inode(&lstat(path)?, || path.to_path_buf());
         let from = from.cloned().unwrap_or_else(|| Way::start(trusted()));
         Ok(from.enter(inode, &path.to_string_lossy()))
     }

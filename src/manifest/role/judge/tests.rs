@@ -29,13 +29,13 @@ fn run(previous: &Objects, files: Files) -> (Objects, Vec<Finding>) {
             "{:?}",
             parsed.findings
         );
-        sources.insert((*name).to_owned(), Source::Parsed(Arc::new(parsed)));
+        sources.insert((*name).into(), Source::Parsed(Arc::new(parsed)));
         if !people.is_empty() {
-            writers.insert((*name).to_owned(), Writers { all: who(people), open: None });
+            writers.insert((*name).into(), Writers { all: who(people), open: None });
         }
     }
     let judged = judge(previous, sources, &writers);
-    (merge(previous, &judged.sources, "", String::new).objects, judged.findings)
+    (merge(previous, &judged.sources), judged.findings)
 }
 
 /// What is in force of these files, and how often something was refused.

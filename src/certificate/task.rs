@@ -1,0 +1,72 @@
+//! One issuance from its start to the Secret on disk.
+
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+
+use super::{
+    acme,
+    decide::Cause,
+    event::{Done, Event, Failure, Link},
+    secret,
+    sign::{self, Issued},
+    store::{Order, Store},
+};
+use crate::graph::issuance::{Method, Wanted, request_digest};
+
+/// What is to be issued, and what with.
+pub struct Job {
+    pub wanted: Wanted,
+    pub store: Store,
+    /// The order that an earlier run left.
+    pub order: Option<Order>,
+    /// Of the ACME server.
+    pub account: Option<instant_acme::Account>,
+}
+
+/// Issues, keeps, and tells what came of it.
+pub async fn run(job: Job, link: Link) {
+    let event = match issue(&job, &link).await {
+        Ok(done) => Event::Issued { task: link.task.clone(), done: Box::new(done) },
+        Err(failure) => Event::Failed { task: link.task.clone(), failure },
+    };
+    link.tell(event);
+}
+
+async fn issue(job: &Job, link: &Link) -> Result<Done, Failure> {
+    let store = job.store.clone();
+    let room = blocking(move || store.check()).await?;
+    room.map_err(|error| Failure::local(format!("what is issued could not be kept: {error}")))?;
+    let issuer = job.wanted.issuer.clone().map_err(Failure::local)?;
+    let issued = match (&issuer.method, &job.account) {
+        (Method::Acme(acme), Some(account)) => acme::obtain(job, acme, account, link).await?,
+        (Method::Acme(_), None) => return Err(Failure::local("the account is not registered yet")),
+        _ => {
+            link.step(format!("{} signs it", issuer.key));
+            let wanted = job.wanted.clone();
+            let sign = move || {
+                sign::issue(&wanted.spec, &issuer.method, wanted.judgement.certificate.as_ref(), Timestamp::now())
+            };
+            blocking(sign).await?.map_err(|why| Failure::new(Cause::Refused, why))?
+        }
+    };
+    let (wanted, store) = (job.wanted.clone(), job.store.clone());
+    blocking(move || keep(&wanted, &store, &issued)).await?
+}
+
+fn keep(wanted: &Wanted, store: &Store, issued: &Issued) -> Result<Done, Failure> {
+    let text = secret::manifest(wanted, issued).map_err(|why| Failure::new(Cause::Refused, why))?;
+    let key = wanted.secret();
+    let fault = |error: std::io::Error| Failure::local(format!("{key} cannot be kept: {error}"));
+    let secret = store.put_secret(&key, &text).map_err(fault)?;
+    if wanted.spec.is_ca {
+        let pem = issued.ca.as_deref().unwrap_or(&issued.chain);
+        store.put_authority(&key, pem).map_err(fault)?;
+    }
+    let remark = issued.remark.clone().unwrap_or_default();
+    Ok(Done { secret, request: request_digest(&wanted.spec), remark })
+}
+
+/// Runs what takes its time beside the runtime.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    spawn_blocking(work).await.map_err(|error| Failure::local(format!("issuance broke off: {error}")))
+}

@@ -1,0 +1,14 @@
+//! Certificates: what cert-manager does in a cluster, by the real binary.
+
+mod support;
+
+#[path = "certificate/acme.rs"]
+mod acme;
+#[path = "certificate/admission.rs"]
+mod admission;
+#[path = "certificate/harness.rs"]
+mod harness;
+#[path = "certificate/local.rs"]
+mod local;
+#[path = "certificate/pebble.rs"]
+mod pebble;
