@@ -24,10 +24,15 @@ use crate::{
         accept::Limits,
         socket,
         tls::Tls,
+        udp::places::Places,
         worker::{self, Command, Thread},
     },
     snapshot::{Snapshot, cell::SnapshotCell},
 };
+
+pub mod datagram;
+
+use datagram::Datagrams;
 
 /// What became of each address of the snapshot: bound, or why not.
 pub type Published = BTreeMap<SocketAddr, Result<(), String>>;
@@ -45,6 +50,7 @@ pub struct DataPlane {
     closing: Vec<(SocketAddr, Bound)>,
     /// What was wanted last and could not be bound.
     failed: BTreeMap<SocketAddr, String>,
+    datagrams: Datagrams,
 }
 
 /// A bound address.
@@ -75,6 +81,8 @@ pub struct Counts {
     pub sockets: BTreeMap<SocketAddr, Vec<usize>>,
     /// Over sockets that have been closed.
     pub leaving: usize,
+    /// Sessions of UDP for each address of a listener, by worker.
+    pub datagram_sockets: BTreeMap<SocketAddr, Vec<usize>>,
     /// Snapshots that something still reads besides the current one.
     pub retired_snapshots: usize,
 }
@@ -86,7 +94,9 @@ impl DataPlane {
     /// # Errors
     /// When the access log cannot be opened, or the system gives no thread, no epoll instance or no random bytes.
     pub fn start(settings: Arc<Settings>, workers: usize) -> io::Result<DataPlane> {
-        let limits = Arc::new(Limits::new(&settings, raise_descriptors()));
+        let descriptors = raise_descriptors();
+        let limits = Arc::new(Limits::new(&settings, descriptors));
+        let datagrams = Datagrams::new(Places::new(&settings, descriptors, workers.max(1)));
         let tls = Arc::new(Tls::new()?);
         let snapshots = SnapshotCell::new();
         let access_log = settings.access_log.as_deref().map(AccessLog::open).transpose()?;
@@ -97,7 +107,7 @@ impl DataPlane {
         let threads = (0..workers.max(1)).map(start).collect::<io::Result<_>>()?;
         let current = snapshots.reader().pin();
         let (retired, sockets, closing, failed) = Default::default();
-        Ok(DataPlane { threads, access_log, snapshots, current, retired, sockets, closing, failed })
+        Ok(DataPlane { threads, access_log, snapshots, current, retired, sockets, closing, failed, datagrams })
     }
 
     /// Makes `snapshot` the one in force. A socket whose address is kept is not touched.
@@ -105,9 +115,12 @@ impl DataPlane {
         self.failed.clear();
         let new = snapshot.sockets.keys().copied().filter(|address| !self.sockets.contains_key(address)).collect();
         let bound = self.bind(new);
+        let datagrams = self.datagrams.bind(&snapshot, &self.threads);
         self.retired.push(std::mem::replace(&mut self.current, snapshot.clone()));
         self.snapshots.publish(snapshot);
         self.hand_over(bound);
+        self.datagrams.hand_over(datagrams, &self.threads);
+        self.datagrams.leave(&self.current);
         let old: Vec<_> =
             self.sockets.keys().copied().filter(|address| !self.current.sockets.contains_key(address)).collect();
         for address in old {
@@ -124,8 +137,15 @@ impl DataPlane {
         let failed = std::mem::take(&mut self.failed).into_keys().collect();
         let bound = self.bind(failed);
         self.hand_over(bound);
+        let datagrams = self.datagrams.bind(&self.current, &self.threads);
+        self.datagrams.hand_over(datagrams, &self.threads);
         self.forget();
         self.published()
+    }
+
+    /// What became of each address of a UDP listener; tried again by [`DataPlane::retry_binds`] too.
+    pub fn published_datagrams(&self) -> Published {
+        self.datagrams.published()
     }
 
     /// Open connections by socket and worker.
@@ -134,6 +154,7 @@ impl DataPlane {
         Counts {
             sockets: self.sockets.iter().map(|(address, bound)| (*address, of_bound(bound))).collect(),
             leaving: self.closing.iter().map(|(_, bound)| bound.open()).sum(),
+            datagram_sockets: self.datagrams.counts(),
             retired_snapshots: self.retired.iter().filter(|snapshot| Arc::strong_count(snapshot) > 1).count(),
         }
     }

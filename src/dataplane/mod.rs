@@ -52,6 +52,7 @@ mod stream;
 pub mod tls;
 mod transport;
 mod tunnel;
+pub mod udp;
 mod upgrade;
 mod upload;
 mod upstream;
@@ -83,6 +84,7 @@ pub struct Worker {
     connections: Connections,
     upstreams: Upstreams,
     relay_buffers: relay::Buffers,
+    datagrams: udp::Datagrams,
     /// Mirrored requests under way.
     mirrors: Cell<usize>,
     housekeeping: Cell<bool>,
@@ -108,6 +110,7 @@ impl Worker {
             clock,
             upstreams: Upstreams::default(),
             relay_buffers: relay::Buffers::default(),
+            datagrams: udp::Datagrams::default(),
             mirrors: Cell::new(0),
             housekeeping: Cell::new(false),
         })

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
     thread,
@@ -21,6 +21,7 @@ use super::{
     AccessLog, Counters, Settings, Worker,
     accept::{Acceptor, Limits},
     tls::Tls,
+    udp::{self, listening::Shared},
 };
 use crate::snapshot::cell::SnapshotReader;
 
@@ -37,6 +38,8 @@ pub enum Command {
     },
     /// Close a socket, and have its connections leave.
     Unlisten(SocketAddr),
+    /// Serve a UDP socket that has been bound. It closes when `shared` says so.
+    ListenDatagrams { address: SocketAddr, socket: UdpSocket, shared: Arc<Shared> },
     /// A snapshot was published.
     Published,
     /// Close every socket, let what is under way end within the time, then end.
@@ -105,10 +108,12 @@ impl Control {
         };
         self.sockets.take();
         self.worker.connections.leave_all(timeout);
+        self.worker.datagrams.stop(&self.worker);
         tokio::select! {
             () = self.emptied() => return,
             () = sleep(timeout) => self.worker.connections.end_all(),
         }
+        self.worker.datagrams.end_all(&self.worker);
         // Last words are short; what is left then goes down with the runtime.
         _ = tokio::time::timeout(Duration::from_millis(500), self.emptied()).await;
     }
@@ -121,7 +126,11 @@ impl Control {
                 self.sockets.borrow_mut().remove(&address);
                 connections.leave_socket(address, settings.listener_drain_timeout);
             }
-            Command::Published => connections.leave_changed(&snapshots.pin(), settings.listener_drain_timeout),
+            Command::ListenDatagrams { address, socket, shared } => udp::listen(&self.worker, address, socket, shared),
+            Command::Published => {
+                connections.leave_changed(&snapshots.pin(), settings.listener_drain_timeout);
+                self.worker.datagrams.see(&self.worker);
+            }
             Command::Drain(_) => unreachable!("ends the loop"),
         }
     }
@@ -148,7 +157,7 @@ impl Control {
         loop {
             tokio::select! {
                 _ = ticks.tick() => connections.sweep(),
-                _ = looks.tick() => if connections.count() == 0 { return },
+                _ = looks.tick() => if connections.count() == 0 && self.worker.datagrams.count() == 0 { return },
             }
         }
     }
