@@ -31,15 +31,18 @@ use crate::{
         socket,
         ticket::{self, Tickets},
         tls::Tls,
+        udp::places::Places,
         worker::{self, Command, Thread},
     },
     finding::{Finding, Severity},
     snapshot::{Snapshot, cell::SnapshotCell},
 };
 
+pub mod datagram;
 pub mod inherited;
 pub mod store;
 
+use datagram::Datagrams;
 use inherited::Inherited;
 use store::Store;
 
@@ -59,6 +62,7 @@ pub struct DataPlane {
     closing: Vec<(SocketAddr, Bound)>,
     /// What was wanted last and could not be bound.
     failed: BTreeMap<SocketAddr, String>,
+    datagrams: Datagrams,
     store: Option<Store>,
     inherited: Inherited,
     tickets: Arc<Tickets>,
@@ -111,6 +115,8 @@ pub struct Counts {
     pub sockets: BTreeMap<SocketAddr, Vec<usize>>,
     /// Over sockets that have been closed.
     pub leaving: usize,
+    /// Sessions of UDP for each address of a listener, by worker.
+    pub datagram_sockets: BTreeMap<SocketAddr, Vec<usize>>,
     /// Snapshots that something still reads besides the current one.
     pub retired_snapshots: usize,
 }
@@ -135,7 +141,9 @@ impl DataPlane {
         mut inherited: Inherited,
         mut store: Option<Store>,
     ) -> io::Result<DataPlane> {
-        let limits = Arc::new(Limits::new(&settings, raise_descriptors()));
+        let descriptors = raise_descriptors();
+        let limits = Arc::new(Limits::new(&settings, descriptors));
+        let datagrams = Datagrams::new(Places::new(&settings, descriptors, workers.max(1)));
         if let Some(store) = &mut store {
             inherited.kept.values().flatten().for_each(|(name, _)| store.know(name));
         }
@@ -159,6 +167,7 @@ impl DataPlane {
             sockets,
             closing,
             failed,
+            datagrams,
             store,
             inherited,
             tickets,
@@ -171,9 +180,12 @@ impl DataPlane {
         self.failed.clear();
         let new = snapshot.sockets.keys().copied().filter(|address| !self.sockets.contains_key(address)).collect();
         let bound = self.bind(new);
+        let datagrams = self.datagrams.bind(&snapshot, &self.threads);
         self.retired.push(std::mem::replace(&mut self.current, snapshot.clone()));
         self.snapshots.publish(snapshot);
         self.hand_over(bound);
+        self.datagrams.hand_over(datagrams, &self.threads);
+        self.datagrams.leave(&self.current);
         let old: Vec<_> =
             self.sockets.keys().copied().filter(|address| !self.current.sockets.contains_key(address)).collect();
         for address in old {
@@ -193,6 +205,8 @@ impl DataPlane {
         let failed = std::mem::take(&mut self.failed).into_keys().collect();
         let bound = self.bind(failed);
         self.hand_over(bound);
+        let datagrams = self.datagrams.bind(&self.current, &self.threads);
+        self.datagrams.hand_over(datagrams, &self.threads);
         self.forget();
         self.published()
     }
@@ -233,12 +247,18 @@ impl DataPlane {
         })
     }
 
+    /// What became of each address of a UDP listener; tried again by [`DataPlane::retry_binds`] too.
+    pub fn published_datagrams(&self) -> Published {
+        self.datagrams.published()
+    }
+
     /// Open connections by socket and worker.
     pub fn counts(&self) -> Counts {
         let of_bound = |bound: &Bound| bound.open.iter().map(|open| open.load(Relaxed)).collect();
         Counts {
             sockets: self.sockets.iter().map(|(address, bound)| (*address, of_bound(bound))).collect(),
             leaving: self.closing.iter().map(|(_, bound)| bound.open()).sum(),
+            datagram_sockets: self.datagrams.counts(),
             retired_snapshots: self.retired.iter().filter(|snapshot| Arc::strong_count(snapshot) > 1).count(),
         }
     }

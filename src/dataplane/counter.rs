@@ -16,6 +16,8 @@ pub struct Counters {
     pub mirrors: AtomicU64,
     /// Mirrored requests given up: too many at once, no endpoint, too slow for the body.
     pub mirrors_dropped: AtomicU64,
+    /// Datagrams that were not passed on: no backend, or no room.
+    pub datagrams_dropped: AtomicU64,
 }
 
 impl Default for Counters {
@@ -29,6 +31,7 @@ impl Default for Counters {
             retries: zero(),
             mirrors: zero(),
             mirrors_dropped: zero(),
+            datagrams_dropped: zero(),
         }
     }
 }
@@ -52,5 +55,9 @@ impl Counters {
 
 /// Plain addition: there is one writer.
 pub(super) fn add(counter: &AtomicU64) {
-    counter.store(counter.load(Relaxed) + 1, Relaxed);
+    add_many(counter, 1);
+}
+
+pub(super) fn add_many(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Relaxed) + count, Relaxed);
 }

@@ -26,6 +26,9 @@ use crate::snapshot::Snapshot;
 /// How long the last word waits to be read.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Ticks after which a still connection between client and backend looks whether it has broken.
+const LOOK: u32 = 16;
+
 /// Every deadline, in ticks.
 struct Allowances {
     handshake: u32,
@@ -343,6 +346,7 @@ impl Handle {
             }
             Phase::Leaving if outlived(allowances.head) => self.close(),
             Phase::Relayed if outlived(allowances.relayed) => self.close(),
+            Phase::Relayed if pulse.elapsed() % LOOK == LOOK - 1 => self.wake(),
             Phase::Upgraded if outlived(allowances.upgrade) || self.tunnels.any_due(now) => self.end(),
             _ => {}
         }

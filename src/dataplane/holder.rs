@@ -16,10 +16,21 @@ pub struct Holder {
 /// The process that listens on `address`, or on an address that overlaps with it. None where `/proc` does not tell:
 /// another user's process, for one.
 pub fn of(address: SocketAddr) -> Option<Holder> {
-    let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+    const LISTEN: &str = "0A";
+    find(["/proc/net/tcp", "/proc/net/tcp6"], LISTEN, address)
+}
+
+/// The same for UDP: the process that takes datagrams from anybody.
+pub fn of_datagrams(address: SocketAddr) -> Option<Holder> {
+    const UNCONNECTED: &str = "07";
+    find(["/proc/net/udp", "/proc/net/udp6"], UNCONNECTED, address)
+}
+
+fn find(tables: [&str; 2], state: &str, address: SocketAddr) -> Option<Holder> {
+    let sockets: Vec<String> = tables
         .iter()
         .filter_map(|path| fs::read_to_string(path).ok())
-        .flat_map(|table| sockets(&table, address))
+        .flat_map(|table| sockets(&table, state, address))
         .collect();
     let processes = fs::read_dir("/proc").ok()?.flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find_map(|id: u32| {
@@ -33,15 +44,14 @@ pub fn of(address: SocketAddr) -> Option<Holder> {
     })
 }
 
-/// The listening sockets in a table of `/proc/net` that overlap with `address`, as links of `/proc/*/fd` name them.
-fn sockets(table: &str, address: SocketAddr) -> Vec<String> {
-    const LISTEN: &str = "0A";
+/// The sockets of a state in a table of `/proc/net` that overlap with `address`, as links of `/proc/*/fd` name them.
+fn sockets(table: &str, wanted: &str, address: SocketAddr) -> Vec<String> {
     let overlapping = table.lines().skip(1).filter_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let (ip, port) = fields.nth(1)?.split_once(':')?;
         let state = fields.nth(1)?;
         let inode = fields.nth(5)?;
-        let taken = state == LISTEN && u16::from_str_radix(port, 16).ok()? == address.port();
+        let taken = state == wanted && u16::from_str_radix(port, 16).ok()? == address.port();
         (taken && overlap(parse_ip(ip)?, address.ip())).then(|| format!("socket:[{inode}]"))
     });
     overlapping.collect()
@@ -79,7 +89,7 @@ mod tests {
 
     #[test]
     fn finds_listening_sockets_that_overlap() {
-        let found = |address: &str| sockets(TABLE, address.parse().expect("an address"));
+        let found = |address: &str| sockets(TABLE, "0A", address.parse().expect("an address"));
         assert_eq!(found("127.0.0.1:8080"), ["socket:[4242]"]);
         assert_eq!(found("0.0.0.0:8080"), ["socket:[4242]"]);
         assert_eq!(found("10.0.0.1:8080"), [""; 0]);
@@ -91,6 +101,9 @@ mod tests {
     fn names_this_process() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
         let holder = of(listener.local_addr().expect("bound"));
+        assert_eq!(holder.map(|holder| holder.id), Some(std::process::id()));
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        let holder = of_datagrams(socket.local_addr().expect("bound"));
         assert_eq!(holder.map(|holder| holder.id), Some(std::process::id()));
     }
 }

@@ -11,10 +11,7 @@ use std::{
 };
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::{
@@ -24,7 +21,7 @@ use super::{
     drain::Handle,
     outcome::Reason,
     pulse::Phase,
-    relay::{Cut, Meter, relay},
+    relay::{Cut, Meter, Side, relay},
     turn::Wire,
     upstream::connect_tcp,
 };
@@ -138,12 +135,7 @@ impl Stream<'_> {
         }
     }
 
-    async fn relay(
-        &self,
-        client: &mut (impl AsyncRead + AsyncWrite + Unpin),
-        backend: &mut TcpStream,
-        first: Vec<u8>,
-    ) -> Result<(), Cut> {
+    async fn relay(&self, client: &mut impl Side, backend: &mut TcpStream, first: Vec<u8>) -> Result<(), Cut> {
         let ended = |cx: &Context<'_>| {
             self.handle.attend(cx);
             self.handle.closed()

@@ -55,6 +55,7 @@ pub mod tls;
 mod transport;
 mod tunnel;
 mod turn;
+pub mod udp;
 mod upgrade;
 mod upload;
 mod upstream;
@@ -86,6 +87,7 @@ pub struct Worker {
     connections: Connections,
     upstreams: Upstreams,
     relay_buffers: relay::Buffers,
+    datagrams: udp::Datagrams,
     /// Mirrored requests under way.
     mirrors: Cell<usize>,
     housekeeping: Cell<bool>,
@@ -111,6 +113,7 @@ impl Worker {
             clock,
             upstreams: Upstreams::default(),
             relay_buffers: relay::Buffers::default(),
+            datagrams: udp::Datagrams::default(),
             mirrors: Cell::new(0),
             housekeeping: Cell::new(false),
         })

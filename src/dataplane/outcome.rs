@@ -81,7 +81,8 @@ reasons! {
     CodingNotServed: Client, NOT_IMPLEMENTED, "coding-not-served", "only the chunked transfer coding is served";
     ConnectFailed: Backend, BAD_GATEWAY, "connect-failed", "no endpoint of the backend could be reached";
     ConnectTimeout: Backend, GATEWAY_TIMEOUT, "connect-timeout", "no endpoint of the backend could be reached in time";
-    /// A connection of TCP or TLS that was idle for too long, or whose listener or gateway left.
+    /// A connection of TCP or TLS that was idle for too long, or one or a session of UDP whose listener, endpoint or
+    /// gateway left.
     GatewayEnded: Gateway, SERVICE_UNAVAILABLE, "gateway-ended", "the gateway ended the connection";
     /// No TLS connection came about, so there is no answer either.
     HandshakeFailed: Client, BAD_REQUEST, "handshake-failed", "";
@@ -100,6 +101,10 @@ reasons! {
     RequestTimeout: Backend, GATEWAY_TIMEOUT, "request-timeout", "the request was not answered in time";
     /// A rule that cannot be served, or a rewrite that leads nowhere.
     RuleBroken: Gateway, INTERNAL_SERVER_ERROR, "rule-broken", "the rule for this request cannot be served";
+    /// The session of UDP that was silent for longest, where there were more than there may be.
+    SessionEvicted: Gateway, SERVICE_UNAVAILABLE, "session-evicted", "there were too many sessions";
+    /// How sessions of UDP end: nobody has said anything for a while.
+    SessionIdle: Nobody, OK, "session-idle", "";
     TargetTooLong: Client, URI_TOO_LONG, "target-too-long", "the request's target is too long";
     /// The backend refused the stream before processing it.
     Unprocessed: Backend, BAD_GATEWAY, "unprocessed", "the backend refused the request unprocessed";

@@ -12,7 +12,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+use super::turn::Wire;
 
 /// Bytes of a buffer: a ClientHello of the largest size fits.
 pub const BUFFER: usize = 64 << 10;
@@ -33,6 +39,24 @@ impl Buffers {
         if spare.len() < SPARE && buffer.len() == BUFFER {
             spare.push(buffer);
         }
+    }
+}
+
+/// One of the two who talk.
+pub trait Side: AsyncRead + AsyncWrite + Unpin {
+    /// Has the connection broken, though nobody reads from it just now?
+    fn is_broken(&self) -> bool;
+}
+
+impl Side for TcpStream {
+    fn is_broken(&self) -> bool {
+        !matches!(self.take_error(), Ok(None))
+    }
+}
+
+impl Side for TlsStream<Wire> {
+    fn is_broken(&self) -> bool {
+        self.get_ref().0.with(TcpStream::is_broken)
     }
 }
 
@@ -70,8 +94,8 @@ pub async fn relay<C, B>(
     meter: Meter<'_>,
 ) -> Result<(), Cut>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    C: Side,
+    B: Side,
 {
     meter.received.set(first.len() as u64);
     let mut up = Direction {
@@ -89,6 +113,10 @@ where
         let received = up.poll(cx, client, backend, meter.received);
         if before != (meter.received.get(), meter.sent.get(), up.start, down.start) {
             (meter.moved)();
+        } else if up.is_blocked() && client.is_broken() {
+            return Poll::Ready(Err(Cut::Client));
+        } else if down.is_blocked() && backend.is_broken() {
+            return Poll::Ready(Err(Cut::Backend));
         }
         match (received, sent) {
             (Poll::Ready(Err(End::From)), _) | (_, Poll::Ready(Err(End::To))) => Poll::Ready(Err(Cut::Client)),
@@ -184,6 +212,11 @@ impl<'a> Direction<'a> {
         }
     }
 
+    /// Do bytes wait for somebody who takes none? Then nothing is read that would tell of a break either.
+    fn is_blocked(&self) -> bool {
+        self.buffer.is_some()
+    }
+
     fn put_away(&mut self) {
         if let Some(buffer) = self.buffer.take() {
             self.buffers.give(buffer);
@@ -193,9 +226,15 @@ impl<'a> Direction<'a> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+
+    impl Side for DuplexStream {
+        fn is_broken(&self) -> bool {
+            false
+        }
+    }
 
     #[tokio::test]
     async fn each_direction_ends_by_itself_and_what_came_first_goes_first() {

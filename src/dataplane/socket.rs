@@ -24,7 +24,7 @@ pub fn bind(address: SocketAddr, workers: usize, alone: bool) -> Result<Vec<TcpL
         }
         (0..workers).map(|_| listen(address)).collect::<io::Result<Vec<_>>>()
     };
-    bind_all().map_err(|error| explain(address, &error))
+    bind_all().map_err(|error| explain(address, &error, holder::of))
 }
 
 /// Binds one more socket to an address that sockets of this user are bound to already.
@@ -77,9 +77,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn explain(address: SocketAddr, error: &io::Error) -> String {
+/// Why an address could not be bound; `holder` finds who has it.
+pub(super) fn explain(
+    address: SocketAddr,
+    error: &io::Error,
+    holder: impl Fn(SocketAddr) -> Option<holder::Holder>,
+) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => match holder::of(address) {
+        io::ErrorKind::AddrInUse => match holder(address) {
             Some(holder) => format!(
                 "{address} is in use by {} (process {}); stop it or give the listener another port",
                 holder.name, holder.id

@@ -175,15 +175,8 @@ fn has_name(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     parsed.is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, name).is_ok())
 }
 
-/// Sends a fatal alert in the clear (no key has been agreed on yet) and closes.
 async fn refuse(mut stream: TcpStream, alert: u8) -> io::Error {
-    const FATAL: u8 = 2;
-    let record = [21, 3, 3, 0, 2, FATAL, alert];
-    let sent = async {
-        stream.write_all(&record).await?;
-        stream.shutdown().await
-    };
-    match sent.await {
+    match hello::alert(&mut stream, alert).await {
         Ok(()) => io::Error::new(io::ErrorKind::InvalidInput, "no listener with a certificate has the server name"),
         Err(error) => error,
     }

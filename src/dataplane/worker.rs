@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
     thread,
@@ -23,6 +23,7 @@ use super::{
     succession,
     tls::Tls,
     turn,
+    udp::{self, listening::Shared},
 };
 use crate::snapshot::cell::SnapshotReader;
 
@@ -41,6 +42,8 @@ pub enum Command {
     },
     /// Close the sockets of an address, and have their connections leave.
     Unlisten(SocketAddr),
+    /// Serve a UDP socket that has been bound. It closes when `shared` says so.
+    ListenDatagrams { address: SocketAddr, socket: UdpSocket, shared: Arc<Shared> },
     /// A snapshot was published.
     Published,
     /// Have all connections leave within the time, and whoever still comes. What is `left` is dropped when all have gone
@@ -129,11 +132,13 @@ impl Control {
         let open: Vec<_> = sockets.iter().map(|socket| socket.open.clone()).collect();
         sockets.into_iter().for_each(|socket| socket.stop(left_open));
         let connections = &self.worker.connections;
+        self.worker.datagrams.stop(&self.worker);
         tokio::select! {
             () = succession::last_requests(connections, &open, timeout), if left_open => connections.end_all(),
             () = self.drained(timeout), if !left_open => return,
             () = sleep(timeout) => connections.end_all(),
         }
+        self.worker.datagrams.end_all(&self.worker);
         // Last words are short; what is left then goes down with the runtime.
         _ = tokio::time::timeout(Duration::from_millis(500), self.emptied()).await;
     }
@@ -157,7 +162,11 @@ impl Control {
                 sockets.into_iter().for_each(|socket| socket.stop(false));
                 connections.leave_socket(address, settings.listener_drain_timeout);
             }
-            Command::Published => connections.leave_changed(&snapshots.pin(), settings.listener_drain_timeout),
+            Command::ListenDatagrams { address, socket, shared } => udp::listen(&self.worker, address, socket, shared),
+            Command::Published => {
+                connections.leave_changed(&snapshots.pin(), settings.listener_drain_timeout);
+                self.worker.datagrams.see(&self.worker);
+            }
             Command::Part { timeout, left } => {
                 tokio::task::spawn_local(succession::part(self.worker.clone(), timeout, left));
             }
@@ -187,7 +196,7 @@ impl Control {
         loop {
             tokio::select! {
                 _ = ticks.tick() => connections.sweep(),
-                _ = looks.tick() => if connections.count() == 0 { return },
+                _ = looks.tick() => if connections.count() == 0 && self.worker.datagrams.count() == 0 { return },
             }
         }
     }

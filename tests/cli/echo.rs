@@ -212,6 +212,82 @@ fn web_sockets_refuse_what_the_rfc_forbids() {
     assert!(echo.raw(old, "").starts_with("HTTP/1.1 426 "));
 }
 
+/// A message of gRPC, not compressed.
+fn message(bytes: &[u8]) -> Vec<u8> {
+    [&[0], &(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
+}
+
+#[test]
+fn grpc_is_answered_for_any_method() {
+    let echo = Echo::start(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(echo.addresses[0]).await.expect("connects");
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let (one, two) = (message(b"one"), message(b"two"));
+        let both = [&one[..], &two].concat();
+        let cut = &both[..both.len() - 1];
+        for (method, said, heard, status) in [
+            ("any.Service/Unary", &one[..], one.clone(), "0"),
+            ("any.Service/Bidi", &both, both.clone(), "0"),
+            ("any.Service/Nothing", b"", Vec::new(), "0"),
+            ("any.Service/ClientStream", &both, message(b"onetwo"), "0"),
+            ("any.Service/ServerStream", &one, one.repeat(3), "0"),
+            ("any.Service/ServerStream", cut, Vec::new(), "13"),
+            ("grpc.health.v1.Health/Check", &message(b""), message(&[8, 1]), "0"),
+        ] {
+            let request = Request::post(format!("http://h2.example/{method}"))
+                .header("content-type", "application/grpc+proto")
+                .header("te", "trailers")
+                .body(Full::new(Bytes::copy_from_slice(said)))
+                .expect("a request");
+            let answer = sender.send_request(request).await.expect("is answered");
+            assert_eq!(
+                (answer.status().as_u16(), &answer.headers()["x-hostname"]),
+                (200, &"pod-1".parse().expect("text"))
+            );
+            assert_eq!(answer.headers()["content-type"], "application/grpc+proto");
+            let answer = answer.collect().await.expect("is whole");
+            assert_eq!(answer.trailers().expect("a status")["grpc-status"], status, "{method}");
+            assert_eq!(answer.to_bytes(), heard, "{method}");
+        }
+    });
+}
+
+#[test]
+fn tcp_and_udp_get_back_what_they_say() {
+    for (flag, line, prefix) in [("--name=pod-1", "pod-1\n", "pod-1 "), ("--plain", "", "")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gapi"));
+        command.args(["echo", flag, "--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:0"]).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
+        let mut address = |kind: &str| -> SocketAddr {
+            let line = lines.next().expect("a line").expect("is text");
+            let address = line.strip_prefix("listening on ").and_then(|line| line.strip_suffix(kind));
+            address.unwrap_or_else(|| panic!("{line}")).parse().expect("an address")
+        };
+        let echo = Echo { addresses: vec![address(" (TCP)"), address(" (UDP)")], child };
+        let mut stream = echo.connect();
+        expect(&mut stream, line.as_bytes());
+        stream.write_all(b"hello").expect("is taken");
+        expect(&mut stream, b"hello");
+        stream.shutdown(std::net::Shutdown::Write).expect("ends");
+        assert_eq!(stream.read(&mut [0]).expect("ends"), 0);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        socket.connect(echo.addresses[1]).expect("loopback");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+        let longest = vec![b'x'; 65_507];
+        let mut buffer = vec![0; 1 << 16];
+        for (said, heard) in [(&b"hello"[..], [prefix.as_bytes(), b"hello"].concat()), (&longest, longest.clone())] {
+            socket.send(said).expect("is taken");
+            let length = socket.recv(&mut buffer).expect("comes in time");
+            assert!(buffer[..length] == heard);
+        }
+    }
+}
+
 #[test]
 fn an_address_in_use_is_told() {
     let echo = Echo::start(1);

@@ -15,13 +15,14 @@ use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 
 use super::{
+    grpc,
     received::{self, query_values},
     websocket,
 };
 use crate::cli::quantity::{Size, Span};
 
 /// What bodies of answers fail with: the request's own failure, when its body is sent back.
-type AnswerBody = BoxBody<Bytes, hyper::Error>;
+pub(super) type AnswerBody = BoxBody<Bytes, hyper::Error>;
 
 /// Longest wait that a request may ask for.
 const MAX_DELAY: Duration = Duration::from_secs(3600);
@@ -29,6 +30,9 @@ const MAX_DELAY: Duration = Duration::from_secs(3600);
 pub(super) async fn answer(request: Request<Incoming>, name: Arc<str>) -> Result<Response<AnswerBody>, hyper::Error> {
     if websocket::is_asked_for(&request) {
         return Ok(websocket::switch(request).map(|()| empty()));
+    }
+    if grpc::is_asked_for(&request) {
+        return Ok(grpc::answer(request, &name).await);
     }
     let wish = match Wish::of(&request) {
         Ok(wish) => wish,
@@ -165,7 +169,7 @@ fn full(bytes: Bytes) -> AnswerBody {
     Full::new(bytes).map_err(never).boxed()
 }
 
-fn never(error: Infallible) -> hyper::Error {
+pub(super) fn never(error: Infallible) -> hyper::Error {
     match error {}
 }
 

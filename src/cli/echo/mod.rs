@@ -1,6 +1,7 @@
 //! `gapi echo`: a backend that answers with what it received. For the demo, the examples and first steps.
 //!
-//! HTTP/1.1 and HTTP/2 with prior knowledge on the same port, and WebSockets. The answer is told by the request:
+//! HTTP/1.1 and HTTP/2 with prior knowledge on the same port, WebSockets and gRPC; TCP and UDP on ports of their
+//! own. The answer of HTTP is told by the request:
 //!
 //! | in the request | in the answer |
 //! |---|---|
@@ -11,7 +12,11 @@
 //! | `?header=name:value` | that field, may be repeated |
 //! | `?trailer=name:value` | that trailer, may be repeated |
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -21,24 +26,37 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     signal::unix::{SignalKind, signal},
 };
 
 use super::{Failure, print};
 
 mod answer;
+mod grpc;
+mod layer4;
 mod received;
 mod websocket;
 
+const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
 #[derive(Args, Debug)]
 pub struct EchoFlags {
-    /// Address to listen on, may be repeated
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_delimiter = ',')]
+    /// Address for HTTP and gRPC, may be repeated [default: 127.0.0.1:8080, where there is none for TCP or UDP]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     listen: Vec<SocketAddr>,
-    /// What `environment.HOSTNAME` says [default: the machine's name]
+    /// Address for TCP: a line with the name, then what comes; may be repeated
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    tcp: Vec<SocketAddr>,
+    /// Address for UDP: each datagram behind the name and a space; may be repeated
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    udp: Vec<SocketAddr>,
+    /// What `environment.HOSTNAME` says, and answers of gRPC (x-hostname), TCP and UDP [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// TCP and UDP without the name
+    #[arg(long)]
+    plain: bool,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -54,10 +72,27 @@ async fn serve(flags: EchoFlags) -> Result<ExitCode, Failure> {
     let name: Arc<str> = flags.name.unwrap_or_else(hostname).into();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    for address in flags.listen {
+    let http = match flags.listen {
+        none if none.is_empty() && flags.tcp.is_empty() && flags.udp.is_empty() => vec![DEFAULT],
+        addresses => addresses,
+    };
+    for address in http {
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         print(&format!("listening on {}\n", listener.local_addr()?))?;
         tokio::spawn(accept(listener, name.clone()));
+    }
+    let said = |end: &str| -> Arc<[u8]> {
+        if flags.plain { Arc::default() } else { format!("{name}{end}").as_bytes().into() }
+    };
+    for address in flags.tcp {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (TCP)"))?;
+        print(&format!("listening on {} (TCP)\n", listener.local_addr()?))?;
+        tokio::spawn(layer4::tcp(listener, said("\n")));
+    }
+    for address in flags.udp {
+        let socket = UdpSocket::bind(address).await.with_context(|| format!("cannot listen on {address} (UDP)"))?;
+        print(&format!("listening on {} (UDP)\n", socket.local_addr()?))?;
+        tokio::spawn(layer4::udp(socket, said(" ")));
     }
     tokio::select! {
         _ = terminate.recv() => {}
