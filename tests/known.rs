@@ -28,7 +28,8 @@ fn pass(objects: &Arc<[Arc<Object>]>, last_good: &LastGood, hosts: &mut plan::Ho
         ..Addresses::default()
     };
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
-    let graph = graph::resolve(&Input { objects, addresses: &addresses, last_good, now });
+    let progress = Some(&graph::Progress::default());
+    let graph = graph::resolve(&Input { objects, addresses: &addresses, last_good, now, progress });
     let plan = plan::lower(&graph, hosts);
     (graph, plan)
 }

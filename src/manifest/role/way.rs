@@ -3,8 +3,7 @@
 use std::{
     collections::VecDeque,
     ffi::OsString,
-    fs,
-    io,
+    fs, io,
     path::{Component, Path, PathBuf},
 };
 
