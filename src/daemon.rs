@@ -30,7 +30,8 @@ mod tell;
 mod view;
 mod watchdog;
 
-use self::{lock::Lock, pass::Pass, reporter::Reported, state::StateError, watchdog::Watchdog};
+pub use self::state::StateError;
+use self::{lock::Lock, pass::Pass, reporter::Reported, watchdog::Watchdog};
 use crate::{
     cli::run::RunOptions,
     manifest::watch::Watch,

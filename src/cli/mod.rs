@@ -1,8 +1,14 @@
 //! The command line: one file for each command, and here what they share.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::daemon::StateError;
 
 pub mod age;
 pub mod auth;
@@ -95,7 +101,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Run(flags) => {
             let (_, matches) = matches.subcommand().expect("clap demands a subcommand");
-            crate::daemon::run(flags.options(matches)).map_err(Failure::from)
+            crate::daemon::run(flags.options(matches)).map_err(unstarted)
         }
         Command::Check(flags) => check::run(flags).map_err(Failure::from),
         Command::Get(flags) => get::run(&flags),
@@ -109,6 +115,15 @@ pub fn main() -> ExitCode {
         Command::Man(flags) => man::run(&flags),
     };
     result.unwrap_or_else(|failure| failure.exit_code())
+}
+
+/// A state directory of a later version is wrong usage: to try again does not mend it.
+fn unstarted(error: anyhow::Error) -> Failure {
+    let is_later = |error: &io::Error| error.kind() == io::ErrorKind::Unsupported;
+    match error.is::<StateError>() || error.downcast_ref().is_some_and(is_later) {
+        true => Failure::Usage(format!("{error:#}")),
+        false => error.into(),
+    }
 }
 
 impl Failure {

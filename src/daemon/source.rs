@@ -131,7 +131,7 @@ impl Sources {
         let changed = differences(&before.files, &tree.files, same).into_iter();
         let changed: Vec<Arc<str>> = changed.map(|(name, ..)| name.clone()).collect();
         let same = changed.is_empty() && before.findings == tree.findings;
-        let nothing = same && self.settled && self.emptied.is_empty() && !departures && !(now_or_never && self.shared);
+        let nothing = same && self.settled && self.emptied.is_empty() && !departures && !now_or_never;
         if !nothing {
             (self.settled, self.lost) = (true, None);
             let changed = self.parse(changed, &before, &tree, now_or_never);
@@ -185,8 +185,9 @@ impl Sources {
         names.extend(unseen.iter().cloned());
         if now_or_never {
             // The rights to the directories above them may have changed.
-            let secrets = self.accepted.documents_of(Kind::Secret);
-            names.extend(secrets.map(|secret| secret.origin.file.clone()));
+            let has_secret = |file: &ParsedFile| file.objects.iter().any(|object| object.kind == Kind::Secret);
+            let secrets = self.read.iter().filter(|(_, source)| source.parsed().is_some_and(has_secret));
+            names.extend(secrets.map(|(name, _)| name.clone()));
         }
         for name in &names {
             let emptied = self.emptied.remove(name);
@@ -362,3 +363,6 @@ fn keep(store: Option<Store>, directory: &Path, objects: &Objects) -> Kept {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ fn a_later_versions_state_is_refused_and_left_alone() {
         let path_of = |name: &str| root.join(name).to_str().expect("the path is ASCII").to_owned();
         let (config, state_dir, runtime) = (path_of("config"), path_of("state"), path_of("run"));
         let ran = run(["run", "--config-dir", &config, "--state-dir", &state_dir, "--runtime-dir", &runtime]);
-        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_eq!(ran.code, 2, "{ran:?}");
         assert!(ran.text.contains("version 2") && ran.text.contains("--state-dir"), "{}", ran.text);
         assert_eq!(files(&state), held, "nothing is touched");
         fs::write(&path, before).expect("it is writable");

@@ -49,7 +49,7 @@ pub(super) fn resolve(
                 continue;
             }
         };
-        gateway(object, &spec, &issuer, asked, findings);
+        gateway(object, spec, &issuer, asked, findings);
     }
 }
 
