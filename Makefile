@@ -2,8 +2,10 @@
 # make demo      builds, runs an example on loopback and shows what it does (EXAMPLE=name, or all)
 # make bench     gapi beside nginx, HAProxy and a bare relay, one core each
 # make deb rpm   packages, in target/package
+# make deb rpm ARCH=arm64   the same for arm64, cross-built
 # make test-install   packages on a Debian that boots in a container
 # make bench-reload   from the rename of a manifest to the first answer by it, with 3,000 routes
+# make test-arm64     the program of the arm64 package serves an example, under qemu-user
 # make build, fmt, lint, doc
 
 SHELL := /bin/bash
@@ -12,7 +14,7 @@ CARGO_TARGET_DIR ?= target
 EXAMPLE ?= quickstart
 ARCH ?= amd64
 
-.PHONY: build release test demo bench bench-reload deb rpm test-install fmt fmt-check lint doc setup
+.PHONY: build release test demo bench bench-reload deb rpm test-install test-arm64 fmt fmt-check lint doc setup
 .DEFAULT_GOAL := build
 
 setup:
@@ -45,6 +47,9 @@ deb rpm: setup
 
 test-install: setup
 	scripts/test-install
+
+test-arm64: setup
+	scripts/test-arm64
 
 fmt: setup
 	cargo fmt

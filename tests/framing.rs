@@ -62,7 +62,13 @@ impl Stage {
     /// What is wrong with the backend's side whatever the case was.
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        for connection in self.backend.connections() {
+        let mut connections = self.backend.connections();
+        if connections.iter().any(|connection| connection.unfinished > 0 && !connection.closed) {
+            // It may have read the beginning only now, and the end of the connection is on its way.
+            self.settle();
+            connections = self.backend.connections();
+        }
+        for connection in connections {
             if let Some(fault) = connection.fault {
                 faults.push(format!("the backend got what is not one message: {fault}"));
             }

@@ -6,6 +6,7 @@
 //! the Secret's manifest, [`store`] keeps both. A challenge that is pending goes into the next plan.
 
 pub mod acme;
+pub mod anyone;
 pub mod decide;
 mod der;
 mod engine;

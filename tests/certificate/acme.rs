@@ -194,10 +194,10 @@ fn an_order_survives_kills() {
     let backend = Backend::named("hello");
     let listeners = [https("a", pebble.tls, Some("a.example"), "a-tls")];
     let mut start = start(&pebble, &site(&pebble, &http01(), &listeners, &backend));
-    const KILLS: u64 = 8;
+    const KILLS: usize = 8;
     for kill in 0..KILLS {
         let gapi = start.spawn();
-        thread::sleep(Duration::from_millis(150 + 350 * kill));
+        thread::sleep(Duration::from_millis(150 + 350 * kill as u64));
         let (_, next) = gapi.end(Signal::KILL, Duration::from_secs(20));
         start = next.flag("--acme-http-port", &pebble.http.to_string());
     }
@@ -205,8 +205,9 @@ fn an_order_survives_kills() {
     wait_until_ready(&gapi, "default/a-tls");
     let trust = pebble.trust();
     wait("it is served", LIMIT, || answers(loopback(pebble.tls), "a.example", &trust));
-    // A kill between the server's answer and the disk loses an order; all the others go on.
-    assert!(pebble.orders() <= 3, "{} orders", pebble.orders());
+    // A kill between the server's answer and the disk loses an order, and so does one while the server looks for the
+    // challenge; all the others go on.
+    assert!(pebble.orders() <= KILLS / 2 + 1, "{} orders", pebble.orders());
 }
 
 #[test]
