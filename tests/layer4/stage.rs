@@ -51,8 +51,8 @@ impl Stage {
         for (index, (weight, endpoints)) in shares.iter().enumerate() {
             let key = format!("test/{route}-{index}:1");
             if let Some(endpoints) = endpoints {
-                let endpoints = EndpointsPlan::Addresses(endpoints.to_vec());
-                self.plan.backends.insert(key.clone(), BackendPlan { endpoints, ..BackendPlan::default() });
+                let endpoints = EndpointsPlan::Addresses(endpoints.to_vec().into());
+                self.plan.backends.insert(key.as_str().into(), BackendPlan { endpoints, ..BackendPlan::default() });
             }
             let backend = endpoints.map(|_| key);
             backends.push(WeightedBackendPlan { backend, weight: *weight, filters: Vec::new() });

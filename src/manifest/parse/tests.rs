@@ -133,9 +133,9 @@ fn other_kinds() {
     let mistyped = of("v1", "Secrt");
     assert_eq!(mistyped.findings[0].message, "v1 has no kind \"Secrt\"");
     assert_eq!(mistyped.findings[0].remedy, "did you mean Secret?");
-    let grpc = of("gateway.networking.k8s.io/v1", "GRPCRoute");
-    assert_eq!(grpc.ignored[0].reason, "not served yet");
-    assert_eq!(grpc.findings[0].severity, Severity::Warning);
+    let policy = of("gateway.networking.k8s.io/v1", "BackendTLSPolicy");
+    assert_eq!(policy.ignored[0].reason, "not served yet");
+    assert_eq!(policy.findings[0].severity, Severity::Warning);
     let old = of("gateway.networking.k8s.io/v1alpha2", "HTTPRoute");
     assert_eq!(old.rejected, 1);
     assert_eq!(old.rejected_keys[0].to_string(), "HTTPRoute default/a");
