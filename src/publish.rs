@@ -7,7 +7,7 @@
 //! Sockets outlive the process where a service manager keeps them: each goes into its [`store`] when it is bound, comes
 //! back in what the next run is started with ([`inherited`]), and is taken out when its address leaves. All sockets that
 //! share an address travel, since each has a queue of its own; when there are more of them than workers, some workers
-//! serve several.
+//! serve several. So do those of UDP; their sessions do not: who goes on speaking has a new one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,7 +44,7 @@ pub mod store;
 
 use datagram::Datagrams;
 use inherited::Inherited;
-use store::Store;
+use store::{Store, Transport};
 
 /// What became of each address of the snapshot: bound, or why not.
 pub type Published = BTreeMap<SocketAddr, Result<(), String>>;
@@ -117,6 +117,8 @@ pub struct Counts {
     pub leaving: usize,
     /// Sessions of UDP for each address of a listener, by worker.
     pub datagram_sockets: BTreeMap<SocketAddr, Vec<usize>>,
+    /// Sessions over UDP sockets that close when they have ended.
+    pub datagrams_leaving: usize,
     /// Snapshots that something still reads besides the current one.
     pub retired_snapshots: usize,
 }
@@ -145,7 +147,7 @@ impl DataPlane {
         let limits = Arc::new(Limits::new(&settings, descriptors));
         let datagrams = Datagrams::new(Places::new(&settings, descriptors, workers.max(1)));
         if let Some(store) = &mut store {
-            inherited.kept.values().flatten().for_each(|(name, _)| store.know(name));
+            inherited.kept_names().for_each(|name| store.know(name));
         }
         let tickets = Arc::new(ticket_keys(inherited.tickets.take(), &mut store)?);
         let tls = Arc::new(Tls::new(tickets.clone())?);
@@ -180,12 +182,12 @@ impl DataPlane {
         self.failed.clear();
         let new = snapshot.sockets.keys().copied().filter(|address| !self.sockets.contains_key(address)).collect();
         let bound = self.bind(new);
-        let datagrams = self.datagrams.bind(&snapshot, &self.threads);
+        let datagrams = self.bind_datagrams(&snapshot);
         self.retired.push(std::mem::replace(&mut self.current, snapshot.clone()));
         self.snapshots.publish(snapshot);
         self.hand_over(bound);
         self.datagrams.hand_over(datagrams, &self.threads);
-        self.datagrams.leave(&self.current);
+        self.datagrams.leave(&self.current, &mut self.store);
         let old: Vec<_> =
             self.sockets.keys().copied().filter(|address| !self.current.sockets.contains_key(address)).collect();
         for address in old {
@@ -205,7 +207,7 @@ impl DataPlane {
         let failed = std::mem::take(&mut self.failed).into_keys().collect();
         let bound = self.bind(failed);
         self.hand_over(bound);
-        let datagrams = self.datagrams.bind(&self.current, &self.threads);
+        let datagrams = self.bind_datagrams(&self.current.clone());
         self.datagrams.hand_over(datagrams, &self.threads);
         self.forget();
         self.published()
@@ -231,20 +233,10 @@ impl DataPlane {
 
     /// Sockets of socket units that no listener wants, each a warning.
     pub fn unwanted(&self) -> impl Iterator<Item = Finding> {
-        let unwanted = self.inherited.passed.iter().filter(|(address, _)| !self.sockets.contains_key(address));
-        unwanted.map(|(address, sockets)| Finding {
-            severity: Severity::Warning,
-            origin: None,
-            object: None,
-            field: String::new(),
-            reason: "SocketNotWanted".to_owned(),
-            message: format!(
-                "the socket {} of a socket unit is bound to {address}, where no listener is; \
-                 whoever connects to it waits in vain",
-                sockets.first().map_or("", |(name, _)| name)
-            ),
-            remedy: "give a Gateway a listener there, or take the address out of the socket unit".to_owned(),
-        })
+        let streams = self.inherited.streams.passed.iter().filter(|(at, _)| !self.sockets.contains_key(at));
+        let streams = streams.map(|(at, named)| unwanted(at.to_string(), named, "connects to it waits"));
+        let datagrams = self.inherited.datagrams.passed.iter().filter(|(at, _)| !self.datagrams.is_bound(at));
+        streams.chain(datagrams.map(|(at, named)| unwanted(format!("{at} (UDP)"), named, "sends to it does so")))
     }
 
     /// What became of each address of a UDP listener; tried again by [`DataPlane::retry_binds`] too.
@@ -259,6 +251,7 @@ impl DataPlane {
             sockets: self.sockets.iter().map(|(address, bound)| (*address, of_bound(bound))).collect(),
             leaving: self.closing.iter().map(|(_, bound)| bound.open()).sum(),
             datagram_sockets: self.datagrams.counts(),
+            datagrams_leaving: self.datagrams.leaving(),
             retired_snapshots: self.retired.iter().filter(|snapshot| Arc::strong_count(snapshot) > 1).count(),
         }
     }
@@ -282,7 +275,8 @@ impl DataPlane {
     /// served as long as old ones have to be waited for: only then do they have to wait in the sockets' queues.
     pub fn drain(self, timeout: Duration) {
         let start = Instant::now();
-        let left_open = self.store.is_some() || self.sockets.values().any(|bound| bound.passed);
+        let passed = self.sockets.values().any(|bound| bound.passed) || self.datagrams.any_passed();
+        let left_open = self.store.is_some() || passed;
         if left_open {
             self.part(timeout);
         }
@@ -328,8 +322,8 @@ impl DataPlane {
                 Some(sockets) => Ok(sockets),
                 None => {
                     let mut own = self.sockets.keys().chain(bound.keys());
-                    let alone =
-                        !own.any(|own| own.port() == address.port()) && !self.inherited.has_port(address.port());
+                    let alone = !own.any(|own| own.port() == address.port())
+                        && !self.inherited.streams.has_port(address.port());
                     socket::bind(address, self.threads.len(), alone).map(|listeners| Sockets {
                         names: listeners.iter().filter_map(|listener| self.put_in(address, listener)).collect(),
                         listeners,
@@ -348,8 +342,8 @@ impl DataPlane {
     /// The sockets of an address that were there before this process, and as many more as there are workers more.
     fn succeed_to(&mut self, address: SocketAddr) -> Option<Sockets> {
         let (mut names, mut listeners): (Vec<_>, Vec<_>) =
-            self.inherited.kept.remove(&address).unwrap_or_default().into_iter().unzip();
-        let passed = self.inherited.passed.get(&address);
+            self.inherited.streams.kept.remove(&address).unwrap_or_default().into_iter().unzip();
+        let passed = self.inherited.streams.passed.get(&address);
         // Its unit's socket is needed again when the listener comes back after it has left.
         listeners.extend(passed.into_iter().flatten().filter_map(|(_, listener)| listener.try_clone().ok()));
         let first = listeners.first()?.try_clone().ok();
@@ -369,12 +363,14 @@ impl DataPlane {
         Some(Sockets { listeners, names, passed })
     }
 
+    /// What of UDP can be bound.
+    fn bind_datagrams(&mut self, snapshot: &Snapshot) -> BTreeMap<SocketAddr, datagram::Sockets> {
+        self.datagrams.bind(snapshot, &self.threads, &mut self.inherited.datagrams, &mut self.store)
+    }
+
     /// Gives a socket to the store.
     fn put_in(&mut self, address: SocketAddr, listener: &TcpListener) -> Option<String> {
-        let store = self.store.as_mut()?;
-        let name = store.new_name(address);
-        store.keep(&name, listener);
-        Some(name)
+        self.store.as_mut().map(|store| store.keep_socket(Transport::Tcp, address, listener))
     }
 
     fn take_out(&mut self, name: &str) {
@@ -385,8 +381,8 @@ impl DataPlane {
 
     /// Closes what the run before left and nothing wants.
     fn close_useless(&mut self) {
-        let kept = std::mem::take(&mut self.inherited.kept).into_values().flatten().map(|(name, _)| name);
-        let useless: Vec<_> = kept.chain(std::mem::take(&mut self.inherited.useless)).collect();
+        let Inherited { streams, datagrams, useless, .. } = &mut self.inherited;
+        let useless: Vec<_> = streams.take_kept().chain(datagrams.take_kept()).chain(useless.drain(..)).collect();
         useless.iter().for_each(|name| self.take_out(name));
     }
 
@@ -427,6 +423,22 @@ impl DataPlane {
         let bound = self.sockets.keys().map(|address| (*address, Ok(())));
         let failed = self.failed.iter().map(|(address, message)| (*address, Err(message.clone())));
         bound.chain(failed).collect()
+    }
+}
+
+/// A warning of sockets of a socket unit at an address without a listener.
+fn unwanted<S>(address: String, sockets: &[inherited::Named<S>], whoever: &str) -> Finding {
+    let name = sockets.first().map_or("", |(name, _)| name);
+    Finding {
+        severity: Severity::Warning,
+        origin: None,
+        object: None,
+        field: String::new(),
+        reason: "SocketNotWanted".to_owned(),
+        message: format!(
+            "the socket {name} of a socket unit is bound to {address}, where no listener is; whoever {whoever} in vain"
+        ),
+        remedy: "give a Gateway a listener there, or take the address out of the socket unit".to_owned(),
     }
 }
 

@@ -65,10 +65,17 @@ pub struct View {
 #[serde(rename_all = "camelCase")]
 pub struct SocketView {
     pub address: SocketAddr,
-    /// `HTTP` or `HTTPS`.
+    /// `HTTP`, `HTTPS`, `TCP`, `TLS`, `HTTPS,TLS` or `UDP`.
     pub protocol: String,
     /// Why it is not bound, with the process that has it where that is known; none when it is bound. Also a finding.
     pub problem: Option<String>,
+}
+
+impl SocketView {
+    /// An address may have a socket for UDP and another one.
+    pub fn is_udp(&self) -> bool {
+        self.protocol == "UDP"
+    }
 }
 
 /// What the workers have open, at the moment of the question.
@@ -81,6 +88,10 @@ pub struct Traffic {
     pub connections: BTreeMap<SocketAddr, usize>,
     /// Those over sockets that are gone.
     pub leaving: usize,
+    /// Sessions of UDP, by bound address.
+    pub sessions: BTreeMap<SocketAddr, usize>,
+    /// Those over sockets that close when they have ended.
+    pub sessions_leaving: usize,
 }
 
 /// How much is served.

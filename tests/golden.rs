@@ -107,9 +107,12 @@ fn numbered(mut object: Object) -> Arc<Object> {
 }
 
 fn published(plan: &plan::Plan, setting: &Setting) -> Published {
-    let tried = plan.sockets.keys().filter(|address| !setting.pending.contains(address));
     let result = |address: &SocketAddr| setting.unbound.get(address).map_or(Ok(()), |error| Err(error.clone()));
-    Published { sockets: tried.map(|address| (*address, result(address))).collect() }
+    let results = |sockets: &BTreeMap<SocketAddr, plan::SocketPlan>| {
+        let tried = sockets.keys().filter(|address| !setting.pending.contains(address));
+        tried.map(|address| (*address, result(address))).collect()
+    };
+    Published { sockets: results(&plan.sockets), datagram_sockets: results(&plan.datagram_sockets) }
 }
 
 fn outcome(case: &Path) -> Outcome {

@@ -8,6 +8,8 @@ mod harness;
 #[path = "layer4/stage.rs"]
 mod stage;
 
+#[path = "layer4/inherited.rs"]
+mod inherited;
 #[path = "layer4/tcp.rs"]
 mod tcp;
 #[path = "layer4/tls.rs"]

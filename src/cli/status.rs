@@ -124,10 +124,17 @@ fn part(name: &str, count: Count) -> String {
 
 /// What the workers have open.
 fn traffic(view: &View) -> String {
-    let Traffic { workers, connections, leaving } = &view.traffic;
-    let open: usize = connections.values().sum();
-    let leaving = if *leaving > 0 { format!(", and {leaving} over sockets that are gone") } else { String::new() };
-    format!("{:<15}{workers}\n{:<15}{open} open{leaving}\n", "Workers:", "Connections:")
+    let Traffic { workers, connections, leaving, sessions, sessions_leaving } = &view.traffic;
+    let mut text = format!("{:<15}{workers}\n", "Workers:");
+    let mut line = |name: &str, open: usize, leaving: usize| {
+        let leaving = if leaving > 0 { format!(", and {leaving} over sockets that are gone") } else { String::new() };
+        text += &format!("{name:<15}{open} open{leaving}\n");
+    };
+    line("Connections:", connections.values().sum(), *leaving);
+    if !sessions.is_empty() || *sessions_leaving > 0 {
+        line("UDP sessions:", sessions.values().sum(), *sessions_leaving);
+    }
+    text
 }
 
 fn sockets(view: &View, wide: bool) -> String {
@@ -136,7 +143,9 @@ fn sockets(view: &View, wide: bool) -> String {
     let mut table = Table::new((0..columns.len()).filter(shown).map(|index| columns[index]));
     for socket in &view.sockets {
         let state = socket.problem.as_ref().map_or("bound".to_owned(), |problem| format!("NOT BOUND: {problem}"));
-        let open = view.traffic.connections.get(&socket.address).copied().unwrap_or_default();
+        // A session is what UDP has of a connection.
+        let open = if socket.is_udp() { &view.traffic.sessions } else { &view.traffic.connections };
+        let open = open.get(&socket.address).copied().unwrap_or_default();
         let cells = [socket.address.to_string(), socket.protocol.clone(), open.to_string(), state];
         table.row((0..cells.len()).filter(shown).map(|index| cells[index].as_str()));
     }

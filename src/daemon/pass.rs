@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Write},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::Instant,
@@ -28,9 +28,10 @@ use crate::{
     finding::{Finding, Severity},
     graph::{self, Addresses, Graph, LastGood},
     manifest::{Object, accepted::Objects},
-    plan::{EndpointsPlan, Hosts, Plan, lower},
+    plan::{EndpointsPlan, Hosts, Plan, SocketPlan, lower},
     publish::{DataPlane, inherited::Inherited, store::Store},
     snapshot::Snapshot,
+    status::Published,
     view::Traffic,
 };
 
@@ -49,7 +50,7 @@ pub struct Pass {
     resolved: BTreeMap<String, Vec<IpAddr>>,
     snapshot: Arc<Snapshot>,
     data_plane: DataPlane,
-    sockets: BTreeMap<SocketAddr, Result<(), String>>,
+    published: Published,
     /// What *compile* found of the snapshot in force.
     broken: Vec<Finding>,
     /// When to try again what failed for a reason that may go away by itself.
@@ -87,7 +88,7 @@ impl Pass {
             resolved: BTreeMap::new(),
             snapshot: Arc::default(),
             data_plane,
-            sockets: BTreeMap::new(),
+            published: Published::default(),
             broken: Vec::new(),
             again: None,
             last_try: Instant::now(),
@@ -157,7 +158,10 @@ impl Pass {
         findings.extend(unkept);
         stages.end("keep");
         self.publish(compiled);
-        self.engine.published(&self.plan, &self.sockets);
+        self.engine.published(&self.plan, &self.published.sockets);
+        if self.bound().any(|(_, bound)| bound.is_err()) {
+            self.again = Some(Instant::now() + AGAIN);
+        }
         self.socket_findings(&graph, &mut findings);
         findings.extend(self.data_plane.unwanted());
         stages.end("publish");
@@ -168,8 +172,7 @@ impl Pass {
             progress,
             addresses,
             last_good,
-            sockets: self.sockets.clone(),
-            tls: self.plan.sockets.iter().filter(|(_, socket)| socket.tls).map(|(address, _)| *address).collect(),
+            published: self.published.clone(),
             plan: self.plan.clone(),
             generation: self.snapshot.generation,
             now,
@@ -197,10 +200,15 @@ impl Pass {
     /// What the workers have open now.
     pub fn traffic(&self) -> Traffic {
         let counts = self.data_plane.counts();
+        let total = |sockets: BTreeMap<_, Vec<usize>>| {
+            sockets.into_iter().map(|(address, open)| (address, open.iter().sum())).collect()
+        };
         Traffic {
             workers: self.data_plane.counters().count(),
-            connections: counts.sockets.into_iter().map(|(address, open)| (address, open.iter().sum())).collect(),
+            connections: total(counts.sockets),
             leaving: counts.leaving,
+            sessions: total(counts.datagram_sockets),
+            sessions_leaving: counts.datagrams_leaving,
         }
     }
 
@@ -232,21 +240,27 @@ impl Pass {
     fn publish(&mut self, compiled: Option<Snapshot>) {
         if let Some(snapshot) = compiled {
             self.snapshot = Arc::new(snapshot);
-            self.sockets = self.data_plane.publish(self.snapshot.clone());
-        } else if self.sockets.values().any(Result::is_err) {
-            self.sockets = self.data_plane.retry_binds();
+            self.published.sockets = self.data_plane.publish(self.snapshot.clone());
+        } else if self.bound().any(|(_, bound)| bound.is_err()) {
+            self.published.sockets = self.data_plane.retry_binds();
         }
+        self.published.datagram_sockets = self.data_plane.published_datagrams();
+    }
+
+    /// What became of each socket of the plan, beside what the plan has of it.
+    fn bound(&self) -> impl Iterator<Item = (Option<&SocketPlan>, &Result<(), String>)> {
+        let Published { sockets, datagram_sockets } = &self.published;
+        let streams = sockets.iter().map(|(address, bound)| (self.plan.sockets.get(address), bound));
+        let datagrams = datagram_sockets.iter();
+        streams.chain(datagrams.map(|(address, bound)| (self.plan.datagram_sockets.get(address), bound)))
     }
 
     /// One for each listener that waits for a socket.
-    fn socket_findings(&mut self, graph: &Graph, findings: &mut Vec<Finding>) {
-        for (address, bound) in &self.sockets {
+    fn socket_findings(&self, graph: &Graph, findings: &mut Vec<Finding>) {
+        for (socket, bound) in self.bound() {
             let Err(problem) = bound else { continue };
-            self.again = Some(Instant::now() + AGAIN);
-            let keys: BTreeSet<&str> = match self.plan.sockets.get(address) {
-                Some(socket) => socket.listeners.iter().map(|listener| listener.key.as_str()).collect(),
-                None => BTreeSet::new(),
-            };
+            let listeners = socket.into_iter().flat_map(|socket| &socket.listeners);
+            let keys: BTreeSet<&str> = listeners.map(|listener| listener.key.as_str()).collect();
             for gateway in &graph.gateways {
                 for (index, listener) in gateway.listeners.iter().enumerate() {
                     if keys.contains(listener.key.as_str()) {

@@ -4,7 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -42,9 +41,7 @@ pub struct Job {
     pub progress: Arc<Progress>,
     pub addresses: Addresses,
     pub last_good: LastGood,
-    pub sockets: BTreeMap<SocketAddr, Result<(), String>>,
-    /// Which of them speak TLS.
-    pub tls: BTreeSet<SocketAddr>,
+    pub published: Published,
     /// What is in force.
     pub plan: Arc<Plan>,
     pub generation: u64,
@@ -167,8 +164,7 @@ impl Desk {
             progress: Some(&job.progress),
         };
         job.findings.extend(shadowed(&job.graph, &input));
-        let published = Published { sockets: job.sockets.clone() };
-        self.documents = Arc::new(self.documents(&job, &objects, &published));
+        self.documents = Arc::new(self.documents(&job, &objects));
         let unwritten = self.write();
         let failed = unwritten.is_some();
         job.findings.extend(unwritten);
@@ -186,7 +182,7 @@ impl Desk {
     }
 
     /// The documents of this report. Routes are many and mostly as they were: theirs are taken over.
-    fn documents(&mut self, job: &Job, objects: &[Arc<Object>], published: &Published) -> Documents {
+    fn documents(&mut self, job: &Job, objects: &[Arc<Object>]) -> Documents {
         let is_unchanged = |route: &&Arc<graph::Route>| {
             let (Some(object), Some((before, earlier))) = (job.objects.get(&route.key), self.routes.get(&route.key))
             else {
@@ -200,7 +196,7 @@ impl Desk {
             job.graph.routes.iter().filter(is_unchanged).map(|route| route.key.clone()).collect();
         let input = ReportInput { objects, previous: &self.documents, now: job.now, unchanged: &unchanged };
         let mut documents = Documents::new();
-        for document in report(&job.graph, published, &input) {
+        for document in report(&job.graph, &job.published, &input) {
             let before = self.documents.get(&document.key).filter(|before| ***before == document.value);
             let value = before.cloned().unwrap_or_else(|| Arc::new(compact(document.value)));
             documents.insert(document.key, value);

@@ -18,6 +18,8 @@ use crate::{
     finding::Finding,
     graph::Graph,
     manifest::accepted::{NOT_KEPT, Objects},
+    plan::{ListenerProtocol, SocketPlan},
+    status::Published,
     view::{CertificateView, Count, Counts, SocketView, Traffic, View, fingerprint, list, text},
 };
 
@@ -43,7 +45,7 @@ pub fn view(facts: Facts) -> View {
         generation: job.generation,
         last_pass: Some(seconds(job.now)),
         stale: stale(&job.stale),
-        sockets: job.sockets.iter().map(|(address, bound)| socket(*address, bound, &job.tls)).collect(),
+        sockets: sockets(job),
         counts: counts(documents),
         findings: job.findings.clone(),
         ignored: job.ignored.clone(),
@@ -79,9 +81,34 @@ fn stale(stale: &BTreeSet<ObjectKey>) -> Option<String> {
     })
 }
 
-fn socket(address: SocketAddr, bound: &Result<(), String>, tls: &BTreeSet<SocketAddr>) -> SocketView {
-    let protocol = if tls.contains(&address) { "HTTPS" } else { "HTTP" };
-    SocketView { address, protocol: protocol.to_owned(), problem: bound.clone().err() }
+/// Those of TCP, then those of UDP.
+fn sockets(job: &Job) -> Vec<SocketView> {
+    let Published { sockets, datagram_sockets } = &job.published;
+    let streams = sockets.iter().map(|(address, bound)| (address, bound, job.plan.sockets.get(address)));
+    let datagrams = datagram_sockets.iter();
+    let datagrams = datagrams.map(|(address, bound)| (address, bound, job.plan.datagram_sockets.get(address)));
+    let view = |(address, bound, plan): (&SocketAddr, &Result<(), String>, Option<&SocketPlan>)| SocketView {
+        address: *address,
+        protocol: plan.map(protocol).unwrap_or_default(),
+        problem: bound.clone().err(),
+    };
+    streams.chain(datagrams).map(view).collect()
+}
+
+/// What its listeners speak: `HTTP`, or `HTTPS,TLS`. One that is there for challenges alone has none.
+fn protocol(socket: &SocketPlan) -> String {
+    let word = |protocol| match protocol {
+        ListenerProtocol::Http => "HTTP",
+        ListenerProtocol::Https => "HTTPS",
+        ListenerProtocol::Tcp => "TCP",
+        ListenerProtocol::TlsPassthrough | ListenerProtocol::TlsTerminate => "TLS",
+        ListenerProtocol::Udp => "UDP",
+    };
+    let words: BTreeSet<&str> = socket.listeners.iter().map(|listener| word(listener.protocol)).collect();
+    match words.is_empty() {
+        true => if socket.tls { "HTTPS" } else { "HTTP" }.to_owned(),
+        false => Vec::from_iter(words).join(","),
+    }
 }
 
 fn counts(documents: &Documents) -> Counts {

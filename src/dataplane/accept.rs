@@ -200,7 +200,7 @@ impl Acceptor {
 
 /// A socket of a socket unit may take both families: then a client of IPv4, and the address that it is served at, are
 /// written as such.
-fn by_family(peer: SocketAddr, socket: SocketAddr) -> (SocketAddr, SocketAddr) {
+pub(super) fn by_family(peer: SocketAddr, socket: SocketAddr) -> (SocketAddr, SocketAddr) {
     let canonical = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     if canonical.is_ipv4() == socket.is_ipv4() {
         // By far the most: `peer` is as it was.

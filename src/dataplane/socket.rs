@@ -52,9 +52,14 @@ pub fn adopt(descriptor: OwnedFd) -> io::Result<(TcpListener, SocketAddr, Option
     socket.set_tcp_nodelay(true)?;
     // What `keep_out` may have left; mostly there is none.
     _ = socket.detach_filter();
-    let both = address.is_ipv6() && address.ip().is_unspecified() && !socket.only_v6()?;
-    let of_ipv4 = both.then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into());
+    let of_ipv4 = of_ipv4(&socket, address)?;
     Ok((socket.into(), address, of_ipv4))
+}
+
+/// The address of IPv4 of a socket that takes both families.
+pub(super) fn of_ipv4(socket: &Socket, address: SocketAddr) -> io::Result<Option<SocketAddr>> {
+    let both = address.is_ipv6() && address.ip().is_unspecified() && !socket.only_v6()?;
+    Ok(both.then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into()))
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {

@@ -4,13 +4,14 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     io,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{SocketAddr, TcpListener},
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
     thread,
     time::Duration,
 };
 
+use socket2::Socket;
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
@@ -43,7 +44,7 @@ pub enum Command {
     /// Close the sockets of an address, and have their connections leave.
     Unlisten(SocketAddr),
     /// Serve a UDP socket that has been bound. It closes when `shared` says so.
-    ListenDatagrams { address: SocketAddr, socket: UdpSocket, shared: Arc<Shared> },
+    ListenDatagrams { address: SocketAddr, socket: Arc<Socket>, shared: Arc<Shared> },
     /// A snapshot was published.
     Published,
     /// Have all connections leave within the time, and whoever still comes. What is `left` is dropped when all have gone
@@ -134,13 +135,19 @@ impl Control {
         let connections = &self.worker.connections;
         self.worker.datagrams.stop(&self.worker);
         tokio::select! {
-            () = succession::last_requests(connections, &open, timeout), if left_open => connections.end_all(),
+            () = self.succeeded(&open, timeout), if left_open => connections.end_all(),
             () = self.drained(timeout), if !left_open => return,
             () = sleep(timeout) => connections.end_all(),
         }
         self.worker.datagrams.end_all(&self.worker);
         // Last words are short; what is left then goes down with the runtime.
         _ = tokio::time::timeout(Duration::from_millis(500), self.emptied()).await;
+    }
+
+    /// Lets the last requests end, and datagrams that have just come be answered.
+    async fn succeeded(&self, open: &[Arc<AtomicUsize>], timeout: Duration) {
+        let requests = succession::last_requests(&self.worker.connections, open, timeout);
+        tokio::join!(requests, succession::last_answers(&self.worker.datagrams));
     }
 
     /// Has everyone leave at once, and whoever is still in a queue.

@@ -4,23 +4,52 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::{FromRawFd, OwnedFd, RawFd},
 };
 
-use super::store;
-use crate::dataplane::socket;
+use super::store::{self, Transport};
+use crate::dataplane::{socket, udp};
 
-/// A listening socket and the name that the service manager has for it.
-pub type Named = (String, TcpListener);
+/// A socket and the name that the service manager has for it.
+pub type Named<S> = (String, S);
 
-/// Sockets by the address that they are bound to, and keys.
+/// Sockets of one transport by the address that they are bound to. One that takes both families is there for each.
+pub struct Passed<S> {
+    /// Out of the file-descriptor store: an earlier run of gapi bound them.
+    pub kept: BTreeMap<SocketAddr, Vec<Named<S>>>,
+    /// Of socket units: theirs for good, whatever becomes of this process.
+    pub passed: BTreeMap<SocketAddr, Vec<Named<S>>>,
+}
+
+impl<S> Default for Passed<S> {
+    fn default() -> Passed<S> {
+        Passed { kept: BTreeMap::new(), passed: BTreeMap::new() }
+    }
+}
+
+impl<S> Passed<S> {
+    fn add(&mut self, name: String, transport: Transport, of: SocketAddr, at: SocketAddr, socket: S) {
+        let sockets = if store::is_name_of(&name, transport, of) { &mut self.kept } else { &mut self.passed };
+        sockets.entry(at).or_default().push((name, socket));
+    }
+
+    /// Has it a socket of this port? It is then no stranger's port that cannot be bound.
+    pub fn has_port(&self, port: u16) -> bool {
+        self.kept.keys().chain(self.passed.keys()).any(|address| address.port() == port)
+    }
+
+    /// The names of those that an earlier run bound, which nobody wanted.
+    pub fn take_kept(&mut self) -> impl Iterator<Item = String> {
+        std::mem::take(&mut self.kept).into_values().flatten().map(|(name, _)| name)
+    }
+}
+
+/// Sockets and keys.
 #[derive(Default)]
 pub struct Inherited {
-    /// Out of the file-descriptor store: an earlier run of gapi bound them.
-    pub kept: BTreeMap<SocketAddr, Vec<Named>>,
-    /// Of socket units: theirs for good, whatever becomes of this process.
-    pub passed: BTreeMap<SocketAddr, Vec<Named>>,
+    pub streams: Passed<TcpListener>,
+    pub datagrams: Passed<UdpSocket>,
     /// Ticket keys of the run before.
     pub tickets: Option<OwnedFd>,
     /// Names of things in the store that are of no use.
@@ -46,24 +75,31 @@ impl Inherited {
             self.tickets = Some(descriptor);
             return;
         }
-        match socket::adopt(descriptor) {
-            Ok((listener, address, of_ipv4)) => {
-                let sockets = if store::is_name_of(&name, address) { &mut self.kept } else { &mut self.passed };
-                if let Some((of_ipv4, listener)) = of_ipv4.zip(listener.try_clone().ok()) {
-                    sockets.entry(of_ipv4).or_default().push((name.clone(), listener));
-                }
-                sockets.entry(address).or_default().push((name, listener));
-            }
-            Err(error) => {
-                tracing::warn!(%name, %error, "what the service manager passed is of no use");
-                self.useless.extend(Some(name).filter(|name| store::is_ours(name)));
-            }
+        if let Err(error) = self.adopt(&name, descriptor) {
+            tracing::warn!(%name, %error, "what the service manager passed is of no use");
+            self.useless.extend(Some(name).filter(|name| store::is_ours(name)));
         }
     }
 
-    /// Has it a socket of this port? It is then no stranger's port that cannot be bound.
-    pub fn has_port(&self, port: u16) -> bool {
-        self.kept.keys().chain(self.passed.keys()).any(|address| address.port() == port)
+    fn adopt(&mut self, name: &str, descriptor: OwnedFd) -> io::Result<()> {
+        if udp::bind::is_datagram(&descriptor) {
+            let (socket, address, of_ipv4) = udp::bind::adopt(descriptor)?;
+            for at in of_ipv4.into_iter().chain([address]) {
+                self.datagrams.add(name.to_owned(), Transport::Udp, address, at, socket.try_clone()?);
+            }
+        } else {
+            let (listener, address, of_ipv4) = socket::adopt(descriptor)?;
+            for at in of_ipv4.into_iter().chain([address]) {
+                self.streams.add(name.to_owned(), Transport::Tcp, address, at, listener.try_clone()?);
+            }
+        }
+        Ok(())
+    }
+
+    /// What an earlier run put into the store and the store still has.
+    pub fn kept_names(&self) -> impl Iterator<Item = &str> {
+        let streams = self.streams.kept.values().flatten().map(|(name, _)| name.as_str());
+        streams.chain(self.datagrams.kept.values().flatten().map(|(name, _)| name.as_str()))
     }
 }
 

@@ -13,8 +13,25 @@ use sd_notify::{NotifyState, notify, notify_with_fds};
 
 /// Name of the ticket keys.
 pub const TICKETS: &str = "gapi-tickets";
-/// Before an address.
-const TCP: &str = "gapi-tcp-";
+
+/// What a socket speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    const ALL: [Transport; 2] = [Transport::Tcp, Transport::Udp];
+
+    /// What the names of its sockets begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Transport::Tcp => "gapi-tcp-",
+            Transport::Udp => "gapi-udp-",
+        }
+    }
+}
 
 /// The store, where the service manager has one.
 pub struct Store {
@@ -37,9 +54,15 @@ impl Store {
         self.names.insert(name.to_owned());
     }
 
-    /// A name for one more socket that is bound to `address`.
-    pub fn new_name(&self, address: SocketAddr) -> String {
-        let prefix = prefix(address);
+    /// Puts one more socket that is bound to `address` into it; returns its name.
+    pub fn keep_socket(&mut self, transport: Transport, address: SocketAddr, socket: impl AsFd) -> String {
+        let name = self.new_name(transport, address);
+        self.keep(&name, socket);
+        name
+    }
+
+    fn new_name(&self, transport: Transport, address: SocketAddr) -> String {
+        let prefix = prefix(transport, address);
         let name = (0..).map(|number| format!("{prefix}{number}")).find(|name| !self.names.contains(name));
         name.expect("fewer sockets than numbers")
     }
@@ -73,19 +96,19 @@ impl Store {
 }
 
 /// Names may not have colons: `gapi-tcp-127.0.0.1_80-0`, the first socket of 127.0.0.1:80.
-fn prefix(address: SocketAddr) -> String {
-    format!("{TCP}{}-", address.to_string().replace(':', "_"))
+fn prefix(transport: Transport, address: SocketAddr) -> String {
+    format!("{}{}-", transport.prefix(), address.to_string().replace(':', "_"))
 }
 
-/// Did [`Store::new_name`] give this name to a socket of `address`?
-pub fn is_name_of(name: &str, address: SocketAddr) -> bool {
-    let number = name.strip_prefix(&prefix(address));
+/// Did [`Store::keep_socket`] give this name to a socket of `address`?
+pub fn is_name_of(name: &str, transport: Transport, address: SocketAddr) -> bool {
+    let number = name.strip_prefix(&prefix(transport, address));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Is it a name such as this store gives?
 pub fn is_ours(name: &str) -> bool {
-    name.starts_with(TCP) || name == TICKETS
+    Transport::ALL.iter().any(|transport| name.starts_with(transport.prefix())) || name == TICKETS
 }
 
 /// `bytes` in memory that nobody can change any more, and that is never on a disk but by swapping.
@@ -129,21 +152,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_have_no_colon_and_tell_addresses_apart() {
+    fn names_have_no_colon_and_tell_addresses_and_transports_apart() {
         let addresses = ["127.0.0.1:80", "127.0.0.1:8", "[::1]:80", "[::]:80", "0.0.0.0:80", "[fe80::1%3]:80"];
         let addresses = addresses.map(|address| address.parse::<SocketAddr>().expect("an address"));
+        let sockets = || Transport::ALL.iter().flat_map(|transport| addresses.map(|address| (*transport, address)));
         let mut store = Store { names: BTreeSet::new(), room: None, complained: false };
-        for address in addresses {
-            let name = store.new_name(address);
+        for socket in sockets() {
+            let name = store.new_name(socket.0, socket.1);
             store.know(&name);
-            let second = store.new_name(address);
+            let second = store.new_name(socket.0, socket.1);
             assert!(name != second && !name.contains(':') && name.is_ascii() && is_ours(&name), "{name}");
-            for other in addresses {
-                assert_eq!(is_name_of(&name, other), other == address, "{name} {other}");
+            for other in sockets() {
+                assert_eq!(is_name_of(&name, other.0, other.1), other == socket, "{name} {other:?}");
             }
         }
-        assert!(!is_name_of("gapi-tcp-127.0.0.1_80-", addresses[0]));
-        assert!(!is_name_of("gapi.socket", addresses[0]));
+        assert!(!is_name_of("gapi-tcp-127.0.0.1_80-", Transport::Tcp, addresses[0]));
+        assert!(!is_name_of("gapi.socket", Transport::Tcp, addresses[0]));
     }
 
     #[test]

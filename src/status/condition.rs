@@ -29,7 +29,8 @@ pub(super) fn listener(gateway: &Gateway, listener: &Listener, published: &Publi
         return ListenerState { accepted, programmed: reason.with(message) };
     }
     let sockets: Vec<SocketAddr> = gateway.bind.iter().map(|ip| SocketAddr::new(*ip, listener.spec.port)).collect();
-    let failures: Vec<String> = sockets.iter().filter_map(|address| failure(published, address)).collect();
+    let socket = |address| published.socket(&listener.spec.protocol, address);
+    let failures: Vec<String> = sockets.iter().filter_map(|address| failure(socket(address)?)).collect();
     if !failures.is_empty() {
         let message = problem::bounded(&failures.join(". "));
         return ListenerState {
@@ -37,7 +38,7 @@ pub(super) fn listener(gateway: &Gateway, listener: &Listener, published: &Publi
             programmed: LISTENER_NOT_BOUND.with(message),
         };
     }
-    if sockets.iter().any(|address| !published.sockets.contains_key(address)) {
+    if sockets.iter().any(|address| socket(address).is_none()) {
         let programmed = LISTENER_PENDING.with("The sockets are not bound yet");
         return ListenerState { accepted, programmed };
     }
@@ -46,8 +47,8 @@ pub(super) fn listener(gateway: &Gateway, listener: &Listener, published: &Publi
     ListenerState { accepted, programmed }
 }
 
-fn failure(published: &Published, address: &SocketAddr) -> Option<String> {
-    let error = published.sockets.get(address)?.as_ref().err()?;
+fn failure(socket: &Result<(), String>) -> Option<String> {
+    let error = socket.as_ref().err()?;
     Some(format!("{error}; it is tried again every few seconds"))
 }
 

@@ -26,6 +26,16 @@ use super::{
 pub struct Published {
     /// Each socket of the plan: bound, or why not (with the process that has the port, where that is known).
     pub sockets: BTreeMap<SocketAddr, Result<(), String>>,
+    /// UDP sockets, likewise.
+    pub datagram_sockets: BTreeMap<SocketAddr, Result<(), String>>,
+}
+
+impl Published {
+    /// What became of the socket of a listener of this protocol.
+    pub fn socket(&self, protocol: &str, address: &SocketAddr) -> Option<&Result<(), String>> {
+        let sockets = if protocol == "UDP" { &self.datagram_sockets } else { &self.sockets };
+        sockets.get(address)
+    }
 }
 
 /// What *report* may know besides the graph.

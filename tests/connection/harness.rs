@@ -12,7 +12,7 @@ use gapi::{
     compile::compile,
     dataplane::Settings,
     plan::{CertificatePlan, ListenerPlan, Plan, SocketPlan},
-    publish::{DataPlane, Published},
+    publish::{DataPlane, Published, inherited::Inherited},
     snapshot::Snapshot,
 };
 
@@ -27,7 +27,12 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn start(settings: Settings) -> Gateway {
-        let plane = DataPlane::start(Arc::new(settings), 2).expect("threads");
+        Gateway::succeed(settings, 2, Inherited::default())
+    }
+
+    /// With the sockets of an earlier run, or of a socket unit.
+    pub fn succeed(settings: Settings, workers: usize, inherited: Inherited) -> Gateway {
+        let plane = DataPlane::succeed(Arc::new(settings), workers, inherited, None).expect("threads");
         Gateway { plane, previous: None }
     }
 

@@ -17,15 +17,15 @@ use gapi::dataplane::{Settings, outcome::Reason};
 use crate::{harness::*, stage::*};
 
 /// Answers each datagram with its name before it, for as long as the value lives; remembers who asked.
-struct Echo {
-    address: SocketAddr,
+pub struct Echo {
+    pub address: SocketAddr,
     askers: Arc<Mutex<Vec<SocketAddr>>>,
     ending: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Echo {
-    fn start(name: &'static str) -> Echo {
+    pub fn start(name: &'static str) -> Echo {
         Echo::at(name, "127.0.0.1:0")
     }
 
@@ -51,7 +51,7 @@ impl Echo {
     }
 
     /// Everyone who asked, once each.
-    fn askers(&self) -> Vec<SocketAddr> {
+    pub fn askers(&self) -> Vec<SocketAddr> {
         let mut askers = self.askers.lock().expect("whole").clone();
         askers.sort();
         askers.dedup();
@@ -66,30 +66,30 @@ impl Drop for Echo {
     }
 }
 
-fn free_udp(ip: &str) -> SocketAddr {
+pub fn free_udp(ip: &str) -> SocketAddr {
     UdpSocket::bind((ip, 0)).and_then(|socket| socket.local_addr()).expect("loopback")
 }
 
-fn client(to: SocketAddr) -> UdpSocket {
+pub fn client(to: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind((if to.is_ipv4() { "127.0.0.1" } else { "::1" }, 0)).expect("bound");
     socket.connect(to).expect("connected");
     socket.set_read_timeout(Some(PATIENCE)).expect("a time");
     socket
 }
 
-fn ask(client: &UdpSocket, question: &str) -> String {
+pub fn ask(client: &UdpSocket, question: &str) -> String {
     client.send(question.as_bytes()).expect("sent");
     hear(client)
 }
 
-fn hear(client: &UdpSocket) -> String {
+pub fn hear(client: &UdpSocket) -> String {
     let mut buffer = vec![0; 1 << 16];
     let length = client.recv(&mut buffer).expect("an answer in time");
     String::from_utf8_lossy(&buffer[..length]).into_owned()
 }
 
 /// Nothing comes within a moment, or the port is closed.
-fn is_silent(client: &UdpSocket) -> bool {
+pub fn is_silent(client: &UdpSocket) -> bool {
     client.set_read_timeout(Some(Duration::from_millis(100))).expect("a time");
     let silent = client.recv(&mut [0; 16]).is_err();
     client.set_read_timeout(Some(PATIENCE)).expect("a time");
@@ -103,11 +103,11 @@ fn start(settings: Settings, stage: Stage) -> Gateway {
     gateway
 }
 
-fn sessions(gateway: &Gateway) -> usize {
+pub fn sessions(gateway: &Gateway) -> usize {
     gateway.plane.counts().datagram_sockets.values().flatten().sum()
 }
 
-fn reason(gateway: &Gateway, reason: Reason) -> u64 {
+pub fn reason(gateway: &Gateway, reason: Reason) -> u64 {
     gateway.plane.counters().map(|counters| counters.reason(reason)).sum()
 }
 

@@ -54,7 +54,8 @@ struct Place<'a> {
 impl Oracle {
     pub fn new(plan: Arc<Plan>, view: &View, unsafe_methods: bool) -> Oracle {
         let certificates = view.certificates.iter().map(|one| (one.name.clone(), one.hostnames.clone()));
-        let unbound = view.sockets.iter().filter_map(|socket| Some((socket.address, socket.problem.clone()?)));
+        let streams = view.sockets.iter().filter(|socket| !socket.is_udp());
+        let unbound = streams.filter_map(|socket| Some((socket.address, socket.problem.clone()?)));
         Oracle {
             // Keys are not in the plan that the daemon gives; no choice depends on them.
             snapshot: compile(&plan, None, &BTreeMap::new()).0,

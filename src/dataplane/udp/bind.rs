@@ -3,12 +3,15 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
-use crate::dataplane::{holder, socket::explain};
+use crate::dataplane::{
+    holder,
+    socket::{explain, of_ipv4},
+};
 
 /// Datagrams that may wait for a worker, as far as the system lets (`net.core.rmem_max`).
 const WAITING: usize = 4 << 20;
@@ -20,15 +23,61 @@ const WAITING: usize = 4 << 20;
 /// # Errors
 /// The address, the fact and what to do about it, for people.
 pub fn bind(address: SocketAddr, workers: usize, alone: bool) -> Result<Vec<UdpSocket>, String> {
+    const NOTHING: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+    let closed = || {
+        let socket = shared(address)?;
+        socket.attach_filter(&[NOTHING])?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
     let bind_all = || {
         if alone {
             open(address)?.bind(&address.into())?;
         }
-        let sockets = (0..workers).map(|_| join(address)).collect::<io::Result<Vec<_>>>()?;
+        let sockets = (0..workers).map(|_| closed()).collect::<io::Result<Vec<_>>>()?;
         sockets.iter().try_for_each(Socket::detach_filter)?;
         Ok(sockets.into_iter().map(UdpSocket::from).collect())
     };
     bind_all().map_err(|error| explain(address, &error, holder::of_datagrams))
+}
+
+/// Binds one more socket to an address that sockets of this user are bound to already, and take datagrams: it takes its
+/// share of the clients at once.
+///
+/// # Errors
+/// Those of the system: the sockets there do not share their address, or are another user's.
+pub fn join(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = shared(address)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Is it a socket of datagrams?
+pub fn is_datagram(descriptor: &impl AsFd) -> bool {
+    SockRef::from(descriptor).r#type().is_ok_and(|kind| kind == Type::DGRAM)
+}
+
+/// A UDP socket that was bound by somebody else, ready to be served, with the address that it is bound to, and with the
+/// one of IPv4 where it takes both families.
+///
+/// # Errors
+/// It is no UDP socket that takes datagrams of anybody.
+pub fn adopt(descriptor: OwnedFd) -> io::Result<(UdpSocket, SocketAddr, Option<SocketAddr>)> {
+    let socket = Socket::from(descriptor);
+    let is_udp = socket.r#type()? == Type::DGRAM && socket.protocol()? == Some(Protocol::UDP);
+    let is_internet = [Domain::IPV4, Domain::IPV6].contains(&socket.domain()?);
+    let address = socket.local_addr()?.as_socket().filter(|address| address.port() != 0);
+    let (true, true, Some(address), Err(_)) = (is_udp, is_internet, address, socket.peer_addr()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no UDP socket that takes what anybody sends"));
+    };
+    socket.set_cloexec(true)?;
+    socket.set_nonblocking(true)?;
+    tell_destination(&socket, address)?;
+    take_several_as_one(&socket);
+    // What a run that ended between may have left; mostly there is none.
+    _ = socket.detach_filter();
+    let of_ipv4 = of_ipv4(&socket, address)?;
+    Ok((socket.into(), address, of_ipv4))
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
@@ -39,23 +88,25 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn join(address: SocketAddr) -> io::Result<Socket> {
-    const NOTHING: SockFilter = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+/// To be bound where others are bound, or will be.
+fn shared(address: SocketAddr) -> io::Result<Socket> {
     let socket = open(address)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.attach_filter(&[NOTHING])?;
     // As much as it may be.
     _ = socket.set_recv_buffer_size(WAITING);
-    if address.ip().is_unspecified() {
-        match address {
-            SocketAddr::V4(_) => turn_on(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO)?,
-            SocketAddr::V6(_) => turn_on(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?,
-        }
-    }
+    tell_destination(&socket, address)?;
     take_several_as_one(&socket);
-    socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Has the kernel say to which address of the machine a datagram was sent, where that is not clear.
+fn tell_destination(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match address {
+        _ if !address.ip().is_unspecified() => Ok(()),
+        SocketAddr::V4(_) => turn_on(socket, libc::IPPROTO_IP, libc::IP_PKTINFO),
+        SocketAddr::V6(_) => turn_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    }
 }
 
 /// A socket that hears of `endpoint` alone.

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
+    os::fd::AsRawFd,
     rc::Rc,
     sync::{
         Arc,
@@ -20,19 +21,26 @@ const SERVING: u8 = 0;
 const LEAVING: u8 = 1;
 const CLOSED: u8 = 2;
 
-/// What all sockets of an address share. They close together, when none of them has sessions any more: the kernel would
-/// spread clients anew when one closed before the others.
+/// What all sockets of an address share, and the sockets themselves. They close together, when none of them has sessions
+/// any more and nobody has this: the kernel would spread clients anew when one closed before the others.
 pub struct Shared {
     pub places: Arc<Places>,
+    sockets: Box<[Arc<Socket>]>,
     state: AtomicU8,
     /// Sessions, by worker.
     open: Box<[AtomicUsize]>,
 }
 
 impl Shared {
-    pub fn new(places: Arc<Places>, workers: usize) -> Arc<Shared> {
+    pub fn new(places: Arc<Places>, workers: usize, sockets: Vec<UdpSocket>) -> Arc<Shared> {
         let open = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        Arc::new(Shared { places, state: AtomicU8::new(SERVING), open })
+        let sockets = sockets.into_iter().map(|socket| Arc::new(socket.into())).collect();
+        Arc::new(Shared { places, sockets, state: AtomicU8::new(SERVING), open })
+    }
+
+    /// Those that are bound to the address.
+    pub fn sockets(&self) -> &[Arc<Socket>] {
+        &self.sockets
     }
 
     /// No listener is there any more.
@@ -71,15 +79,15 @@ impl Shared {
 pub(super) struct Listening {
     /// Key into `Snapshot::datagram_sockets`.
     pub address: SocketAddr,
-    pub socket: AsyncFd<Socket>,
+    pub socket: AsyncFd<Arc<Socket>>,
     pub shared: Arc<Shared>,
 }
 
 impl Listening {
     /// # Errors
     /// When epoll does not take the socket.
-    pub fn new(address: SocketAddr, socket: UdpSocket, shared: Arc<Shared>) -> io::Result<Rc<Listening>> {
-        Ok(Rc::new(Listening { address, socket: watch(socket.into())?, shared }))
+    pub fn new(address: SocketAddr, socket: Arc<Socket>, shared: Arc<Shared>) -> io::Result<Rc<Listening>> {
+        Ok(Rc::new(Listening { address, socket: watch(socket)?, shared }))
     }
 
     /// Does the system have to be told where answers come from?
@@ -92,7 +100,7 @@ impl Listening {
 ///
 /// # Errors
 /// When epoll does not take it.
-pub(super) fn watch(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+pub(super) fn watch<S: AsRawFd>(socket: S) -> io::Result<AsyncFd<S>> {
     // SAFETY: the socket owns its descriptor, and nobody takes it out.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }

@@ -1,7 +1,7 @@
 //! Datagrams of UDP listeners: sessions of clients with backends.
 //!
-//! A worker has a socket of its own for each bound address, and the kernel always gives a client's datagrams to the same
-//! one. What a client address says to one address of the machine is a session: its backend is chosen once, by the
+//! A worker has sockets of its own for each bound address, mostly one, and the kernel always gives a client's datagrams to
+//! the same one. What a client address says to one address of the machine is a session: its backend is chosen once, by the
 //! snapshot in force, and it ends when nobody has spoken for a while. Nothing waits here: what cannot be sent at once is
 //! dropped, as on any way that datagrams take.
 
@@ -9,12 +9,13 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::{HashMap, VecDeque},
     io::ErrorKind,
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
+use socket2::Socket;
 use tokio::task::AbortHandle;
 
 use super::{Worker, outcome::Reason};
@@ -51,7 +52,7 @@ pub struct Datagrams {
     places: OnceCell<Arc<Places>>,
     /// Borrowed between a call that receives and those that send, never over a wait.
     batch: RefCell<Batch>,
-    sockets: RefCell<HashMap<SocketAddr, (Rc<Listening>, AbortHandle)>>,
+    sockets: RefCell<Vec<(Rc<Listening>, AbortHandle)>>,
     /// Keys come from clients.
     sessions: RefCell<HashMap<Key, Rc<Session>>>,
     /// Those that were silent for longest when they were looked for last, the longest first.
@@ -62,7 +63,7 @@ pub struct Datagrams {
 }
 
 /// Serves a socket that has been bound.
-pub fn listen(worker: &Rc<Worker>, address: SocketAddr, socket: UdpSocket, shared: Arc<Shared>) {
+pub fn listen(worker: &Rc<Worker>, address: SocketAddr, socket: Arc<Socket>, shared: Arc<Shared>) {
     let datagrams = &worker.datagrams;
     if datagrams.places.set(shared.places.clone()).is_ok() {
         tokio::task::spawn_local(keep_time(worker.clone()));
@@ -73,7 +74,7 @@ pub fn listen(worker: &Rc<Worker>, address: SocketAddr, socket: UdpSocket, share
         Err(error) => return tracing::error!(%address, %error, "UDP socket not served"),
     };
     let task = tokio::task::spawn_local(receive(worker.clone(), listening.clone()));
-    datagrams.sockets.borrow_mut().insert(address, (listening, task.abort_handle()));
+    datagrams.sockets.borrow_mut().push((listening, task.abort_handle()));
 }
 
 async fn receive(worker: Rc<Worker>, listening: Rc<Listening>) {
@@ -176,12 +177,20 @@ impl Datagrams {
     /// Takes no more datagrams of clients; sessions have the time to give the answers that are on their way.
     pub fn stop(&self, worker: &Rc<Worker>) {
         self.stopping.set(true);
-        for (_, receiving) in std::mem::take(&mut *self.sockets.borrow_mut()).into_values() {
+        for (_, receiving) in std::mem::take(&mut *self.sockets.borrow_mut()) {
             receiving.abort();
         }
         if self.places.get().is_some() {
             tokio::task::spawn_local(keep_time(worker.clone()));
         }
+    }
+
+    /// Does a client wait for an answer that may still come?
+    pub fn is_awaited(&self) -> bool {
+        let now = self.now();
+        let is_awaited =
+            |session: &Rc<Session>| session.waits.get() && now.saturating_sub(session.heard.get()) <= micros(AWAITED);
+        self.sessions.borrow().values().any(is_awaited)
     }
 
     /// Ends every session now.
@@ -212,7 +221,7 @@ impl Datagrams {
 
     /// Closes sockets that have left.
     fn close(&self) {
-        self.sockets.borrow_mut().retain(|_, (listening, receiving)| {
+        self.sockets.borrow_mut().retain(|(listening, receiving)| {
             let stays = !listening.shared.is_to_close();
             if !stays {
                 receiving.abort();

@@ -21,7 +21,7 @@ use super::{
     places::Place,
 };
 use crate::{
-    dataplane::{Worker, access_log::Line, counter::add_many, layer4, outcome::Reason},
+    dataplane::{Worker, accept::by_family, access_log::Line, counter::add_many, layer4, outcome::Reason},
     snapshot::{Backend, Rule, Snapshot, Socket as Listeners},
 };
 
@@ -72,7 +72,9 @@ struct Upstream {
 impl Session {
     pub fn new(worker: &Worker, key: Key, listening: &Rc<Listening>, place: Place, now: u64) -> Rc<Session> {
         let snapshot = worker.snapshots.pin();
-        let rule = rule(&snapshot, listening.address);
+        // A socket of a socket unit may take both families.
+        let (_, address) = by_family(key.client, listening.address);
+        let rule = rule(&snapshot, address);
         let backend = rule.ok_or(Reason::NoRoute).and_then(|rule| layer4::backend(worker, &snapshot, rule));
         Rc::new(Session {
             key,
