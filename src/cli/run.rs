@@ -2,7 +2,11 @@
 
 use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 
-use clap::{ArgMatches, Args, CommandFactory, builder::BoolishValueParser, parser::ValueSource};
+use clap::{
+    ArgMatches, Args, CommandFactory,
+    builder::{BoolishValueParser, RangedU64ValueParser},
+    parser::ValueSource,
+};
 use ipnet::IpNet;
 
 use super::{
@@ -151,16 +155,16 @@ struct TrafficFlags {
     #[arg(long, env = "GAPI_UPGRADE_IDLE_TIMEOUT", default_value_t = Span(Settings::default().upgrade_idle_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     upgrade_idle_timeout: Span,
     /// No byte in either direction over a connection of a TCP or TLS listener
-    #[arg(long, env = "GAPI_TCP_IDLE_TIMEOUT", default_value_t = Span(Settings::default().tcp_idle_timeout), value_name = "DURATION")]
+    #[arg(long, env = "GAPI_TCP_IDLE_TIMEOUT", default_value_t = Span(Settings::default().tcp_idle_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     tcp_idle_timeout: Span,
     /// No datagram in a UDP session
-    #[arg(long, env = "GAPI_UDP_IDLE_TIMEOUT", default_value_t = Span(Settings::default().udp_idle_timeout), value_name = "DURATION")]
+    #[arg(long, env = "GAPI_UDP_IDLE_TIMEOUT", default_value_t = Span(Settings::default().udp_idle_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     udp_idle_timeout: Span,
     /// The same once both sides have spoken
-    #[arg(long, env = "GAPI_UDP_STREAM_TIMEOUT", default_value_t = Span(Settings::default().udp_stream_timeout), value_name = "DURATION")]
+    #[arg(long, env = "GAPI_UDP_STREAM_TIMEOUT", default_value_t = Span(Settings::default().udp_stream_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     udp_stream_timeout: Span,
     /// UDP sessions of all clients; beyond it the one that was silent for longest ends
-    #[arg(long, env = "GAPI_MAX_UDP_SESSIONS", default_value_t = Settings::default().max_udp_sessions, value_name = "N")]
+    #[arg(long, env = "GAPI_MAX_UDP_SESSIONS", default_value_t = Settings::default().max_udp_sessions, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     max_udp_sessions: usize,
     /// Trailers of a message
     #[arg(long, env = "GAPI_MAX_TRAILERS", default_value_t = Size(Settings::default().max_trailers), value_name = "SIZE")]
@@ -330,6 +334,10 @@ mod tests {
             "--keep-repeated-slashes",
             "--h2-stream-window=1MiB",
             "--workers=3",
+            "--tcp-idle-timeout=1m1s",
+            "--udp-idle-timeout=2s",
+            "--udp-stream-timeout=3s",
+            "--max-udp-sessions=4",
         ];
         let options = options(&words).expect("are right");
         assert_eq!(options.addresses.len(), 3);
@@ -339,6 +347,10 @@ mod tests {
         assert!(options.settings.keep_repeated_slashes);
         assert_eq!(options.settings.h2_stream_window, 1 << 20);
         assert_eq!(options.workers.map(NonZeroUsize::get), Some(3));
+        let Settings { tcp_idle_timeout, udp_idle_timeout, udp_stream_timeout, max_udp_sessions, .. } =
+            options.settings;
+        assert_eq!([tcp_idle_timeout, udp_idle_timeout, udp_stream_timeout].map(|time| time.as_secs()), [61, 2, 3]);
+        assert_eq!(max_udp_sessions, 4);
         let shown = options.in_force.iter().find(|setting| setting.name == "address").expect("is a flag");
         assert_eq!((shown.value.as_str(), shown.source.as_str()), ("127.0.0.1,::1,127.0.0.2", "flag"));
     }
@@ -354,6 +366,8 @@ mod tests {
             &["--h2-stream-window=4GiB"],
             &["--log-level=gapi=loud"],
             &["--address=localhost"],
+            &["--udp-idle-timeout=0s"],
+            &["--max-udp-sessions=0"],
         ] {
             assert!(options(words).is_err(), "{words:?}");
         }
