@@ -142,6 +142,7 @@ mod tests {
                 account_key: None,
                 external_account: None,
                 uri: None,
+                secrets: Default::default(),
             })),
             false => Method::SelfSigned(Default::default()),
         };

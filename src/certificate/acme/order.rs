@@ -18,6 +18,7 @@ use crate::{
     api::cert_manager::CertificateSpec,
     certificate::{
         decide::Cause,
+        dns::proof::Proofs,
         event::{Challenge, Event, Failure, Link},
         key::{self, Key},
         request,
@@ -25,7 +26,7 @@ use crate::{
         store::Order as Kept,
         task::{Job, blocking},
     },
-    graph::issuance::{issuer::Acme, request_digest},
+    graph::issuance::{Issuer, issuer::Acme, request_digest},
     plan::TlsChallengePlan,
 };
 
@@ -36,12 +37,19 @@ const PATIENCE: Duration = Duration::from_secs(180);
 ///
 /// # Errors
 /// What the server, or this machine, has against it.
-pub async fn obtain(job: &Job, acme: &Acme, account: &Account, link: &Link) -> Result<Issued, Failure> {
+pub async fn obtain(
+    job: &Job,
+    issuer: &Issuer,
+    acme: &Acme,
+    account: &Account,
+    link: &Link,
+) -> Result<Issued, Failure> {
     let spec = &job.wanted.spec;
     let identifiers = identifiers(spec)?;
     let (mut order, key) = open(job, acme, account, link, &identifiers).await?;
     if matches!(order.state().status, OrderStatus::Pending) {
-        prove(job, acme, link, &mut order).await?;
+        let mut dns = Proofs::new(job, issuer, acme, link);
+        prove(job, acme, link, &mut order, &mut dns).await?;
         link.step("the server looks at the challenges");
         let policy = RetryPolicy::new().timeout(PATIENCE);
         let status = order.poll_ready(&policy).await;
@@ -155,8 +163,14 @@ async fn make(
     account.new_order(&new()).await.map_err(|error| fault::failure("making an order", error))
 }
 
-/// Has every name's challenge answered, and tells the server.
-async fn prove(job: &Job, acme: &Acme, link: &Link, order: &mut instant_acme::Order) -> Result<(), Failure> {
+/// Has every name's challenge answered, and tells the server. What is in `dns` stays in DNS as long as that does.
+async fn prove(
+    job: &Job,
+    acme: &Acme,
+    link: &Link,
+    order: &mut instant_acme::Order,
+    dns: &mut Proofs<'_>,
+) -> Result<(), Failure> {
     let fault = |error| fault::failure("proving the names", error);
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -176,6 +190,7 @@ async fn prove(job: &Job, acme: &Acme, link: &Link, order: &mut instant_acme::Or
         let kind = match proof {
             Proof::Http01 => ChallengeType::Http01,
             Proof::TlsAlpn01 => ChallengeType::TlsAlpn01,
+            Proof::Dns01(_) => ChallengeType::Dns01,
         };
         let missing = || Failure::new(Cause::Refused, format!("the server offers no such challenge for {name}"));
         let mut challenge = authorization.challenge(kind).ok_or_else(missing)?;
@@ -185,10 +200,28 @@ async fn prove(job: &Job, acme: &Acme, link: &Link, order: &mut instant_acme::Or
                 Challenge::Http { token: challenge.token.clone(), authorization: authorized.as_str().to_owned() }
             }
             Proof::TlsAlpn01 => tls_challenge(&name, authorized.digest().as_ref()).map_err(Failure::local)?,
+            Proof::Dns01(solver) => {
+                let value = authorized.dns_value();
+                dns.put(solver, &name, &challenge.token, authorized.as_str(), value).await?;
+                continue;
+            }
         };
         link.step(format!("the challenge for {name} is put up"));
         link.present(answer).await.map_err(Failure::local)?;
         if matches!(challenge.status, ChallengeStatus::Pending) {
+            challenge.set_ready().await.map_err(fault)?;
+        }
+    }
+    dns.seen().await?;
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization.map_err(fault)?;
+        if !dns.has(&authorization.identifier().to_string()) {
+            continue;
+        }
+        if let Some(mut challenge) = authorization.challenge(ChallengeType::Dns01)
+            && matches!(challenge.status, ChallengeStatus::Pending)
+        {
             challenge.set_ready().await.map_err(fault)?;
         }
     }
