@@ -6,6 +6,14 @@ mod support;
 mod acme;
 #[path = "certificate/admission.rs"]
 mod admission;
+#[path = "certificate/bind.rs"]
+mod bind;
+#[path = "certificate/dns01.rs"]
+mod dns01;
+#[path = "certificate/dns_provider.rs"]
+mod dns_provider;
+#[path = "certificate/double.rs"]
+mod double;
 #[path = "certificate/harness.rs"]
 mod harness;
 #[path = "certificate/local.rs"]
