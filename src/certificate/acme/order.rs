@@ -8,6 +8,7 @@ use instant_acme::{
 };
 use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::extensions::GeneralName;
 use zeroize::Zeroizing;
 
 use super::{
@@ -149,6 +150,8 @@ async fn make(
     };
     let last = job.wanted.judgement.certificate.as_ref();
     let leaf = last.and_then(|last| CertificateDer::from_pem_slice(&last.chain_pem).ok());
+    // RFC 9773, 5: one that is for other names altogether is not replaced.
+    let leaf = leaf.filter(|leaf| shares_a_name(leaf, identifiers));
     let replaced = leaf.as_ref().and_then(|leaf| CertificateIdentifier::try_from(leaf).ok());
     let informed = job.wanted.attempt.renewal_info.is_some();
     if let Some(replaced) = replaced.filter(|_| informed) {
@@ -161,6 +164,20 @@ async fn make(
         }
     }
     account.new_order(&new()).await.map_err(|error| fault::failure("making an order", error))
+}
+
+fn shares_a_name(leaf: &CertificateDer, identifiers: &[Identifier]) -> bool {
+    let Ok((_, leaf)) = x509_parser::parse_x509_certificate(leaf) else { return false };
+    let names = leaf.subject_alternative_name().ok().flatten();
+    names.iter().flat_map(|names| &names.value.general_names).any(|name| match name {
+        GeneralName::DNSName(name) => identifiers.contains(&Identifier::Dns(name.to_ascii_lowercase())),
+        GeneralName::IPAddress(bytes) => identifiers.iter().any(|identifier| match identifier {
+            Identifier::Ip(IpAddr::V4(address)) => address.octets() == *bytes,
+            Identifier::Ip(IpAddr::V6(address)) => address.octets() == *bytes,
+            _ => false,
+        }),
+        _ => false,
+    })
 }
 
 /// Has every name's challenge answered, and tells the server. What is in `dns` stays in DNS as long as that does.

@@ -319,7 +319,7 @@ mod tests {
         assert!(!of(&[]).complete() && !of(&[]).complete_but_for_silence());
         assert!(!of(&[Answer::Has, silent.clone()]).complete());
         assert!(of(&[Answer::Has, silent.clone()]).complete_but_for_silence());
-        assert!(!of(&[silent.clone()]).complete_but_for_silence());
+        assert!(!of(std::slice::from_ref(&silent)).complete_but_for_silence());
         assert!(!of(&[Answer::Has, Answer::Lacks(0), silent.clone()]).complete_but_for_silence());
         let told = of(&[Answer::Has, Answer::Lacks(0), Answer::Lacks(2), silent]).to_string();
         assert_eq!(told, "ns0 has it, ns1 does not have it, ns2 does not have it, but 2 other(s), ns3: timed out");

@@ -189,7 +189,7 @@ fn settings_fault(config: &Value, settings: &[Setting]) -> Option<Fault> {
             let remedy = if secret { format!("name a Secret: {name}SecretRef: {{name, key}}") } else { all() };
             return Some(Fault::new(field, message, remedy));
         }
-        if is_reference && !(is_named(value) && !is_empty(&value["key"])) {
+        if is_reference && (is_empty(&value["name"]) || is_empty(&value["key"])) {
             return Some(Fault::new(field, "names no entry of a Secret", "write {name, key}"));
         }
         if name == "ttl" && value.as_u64().is_none_or(|ttl| ttl == 0 || ttl > 86_400) {
