@@ -23,6 +23,7 @@
 //! - [`mod@plan`]: *plan*. Sockets, hosts, ordered matches, backends; no word of the Gateway API is left.
 //! - [`mod@compile`]: *compile*, the one bridge from plan to [`snapshot`], which the data plane reads.
 //! - [`publish`] and [`dataplane`]: sockets are bound, the snapshot is swapped, requests are served.
+//! - `kernel`: the eBPF programs that carry layer-4 traffic to other machines, and what the snapshot tells them.
 //! - [`certificate`] stands beside the pass: it makes the certificates that the graph wants, writes them as Secrets into
 //!   its store, and causes a pass; a pending challenge is part of the plan.
 //! - [`status`]: *report*. The graph's conditions written down, never computed a second time.
@@ -73,6 +74,8 @@ pub mod daemon;
 pub mod dataplane;
 pub mod finding;
 pub mod graph;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 pub mod manifest;
 pub mod observe;
 pub mod plan;

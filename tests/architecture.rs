@@ -21,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("certificate", &["api", "finding", "graph", "manifest", "plan", "status"]),
     ("dataplane", &["observe", "snapshot"]),
     ("publish", &["dataplane", "finding", "snapshot"]),
+    ("kernel", &["snapshot"]),
     // The two that put all together, and what they share.
     ("view", EVERYTHING),
     ("daemon", EVERYTHING),
