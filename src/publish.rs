@@ -35,7 +35,11 @@ use crate::{
         worker::{self, Command, Thread},
     },
     finding::{Finding, Severity},
-    snapshot::{Snapshot, cell::SnapshotCell},
+    snapshot::{
+        Snapshot,
+        cell::{DenyCell, SnapshotCell},
+        deny::DenyList,
+    },
 };
 
 pub mod datagram;
@@ -54,6 +58,7 @@ pub struct DataPlane {
     threads: Vec<Thread>,
     access_log: Option<(AccessLog, AccessLogWriter)>,
     snapshots: SnapshotCell,
+    denied: DenyCell,
     current: Arc<Snapshot>,
     /// Published before, and perhaps still read.
     retired: Vec<Arc<Snapshot>>,
@@ -149,11 +154,12 @@ impl DataPlane {
         }
         let tickets = Arc::new(ticket_keys(inherited.tickets.take(), &mut store)?);
         let tls = Arc::new(Tls::new(tickets.clone())?);
-        let snapshots = SnapshotCell::new();
+        let (snapshots, denied) = (SnapshotCell::new(), DenyCell::new());
         let access_log = settings.access_log.as_deref().map(AccessLog::open).transpose()?;
         let log = access_log.as_ref().map(|(log, _)| log);
         let start = |index| {
-            worker::start(index, settings.clone(), snapshots.reader(), log.cloned(), tls.clone(), limits.clone())
+            let (snapshots, denied) = (snapshots.reader(), denied.reader());
+            worker::start(index, settings.clone(), snapshots, denied, log.cloned(), tls.clone(), limits.clone())
         };
         let threads = (0..workers.max(1)).map(start).collect::<io::Result<_>>()?;
         let current = snapshots.reader().pin();
@@ -162,6 +168,7 @@ impl DataPlane {
             threads,
             access_log,
             snapshots,
+            denied,
             current,
             retired,
             sockets,
@@ -266,6 +273,17 @@ impl DataPlane {
     /// What each worker has counted.
     pub fn counters(&self) -> impl Iterator<Item = &Counters> {
         self.threads.iter().map(|thread| &*thread.counters)
+    }
+
+    /// Puts deny lists in force, on any thread: whoever is on one is served no more, and who is connected leaves.
+    pub fn denier(&self) -> impl FnMut(Arc<DenyList>) + Send + 'static {
+        let (cell, commands) = (self.denied.clone(), self.threads.iter().map(|thread| thread.commands.clone()));
+        let commands: Vec<_> = commands.collect();
+        move |list| {
+            cell.publish(list);
+            // A worker that has gone has panicked, which draining reports.
+            commands.iter().for_each(|commands| _ = commands.send(Command::Deny));
+        }
     }
 
     /// Has the access log's file opened anew, after it was renamed.

@@ -13,6 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("snapshot", &[]),
     ("observe", &[]),
     ("finding", &["api"]),
+    ("deny", &["finding", "snapshot"]),
     ("manifest", &["api", "finding"]),
     ("graph", &["api", "finding", "manifest"]),
     ("plan", &["api", "finding", "graph"]),
@@ -42,6 +43,7 @@ const PURE: &[&str] = &[
     "status/",
     "snapshot/",
     "certificate/decide",
+    "deny/parse",
     "certificate/acme/solver",
 ];
 const IMPURE: &[&str] = &[

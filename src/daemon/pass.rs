@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     AGAIN, FIRST_LOOKUP, address,
+    deny::Deny,
     fallback::Fallbacks,
     name::Names,
     reporter::{Job, Reporter},
@@ -31,7 +32,7 @@ use crate::{
     plan::{EndpointsPlan, Hosts, Plan, lower},
     publish::{DataPlane, inherited::Inherited, store::Store},
     snapshot::Snapshot,
-    view::Traffic,
+    view::{DenyView, Traffic},
 };
 
 /// What was last good, and what a pass needs.
@@ -40,6 +41,7 @@ pub struct Pass {
     pub names: Names,
     pub reporter: Reporter,
     pub engine: Engine,
+    pub deny: Deny,
     options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
@@ -68,6 +70,7 @@ impl Pass {
             options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
         let settings = Arc::new(options.settings.clone());
         let data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
+        let deny = Deny::start(options.deny_list.as_deref(), &data_plane)?;
         let assigned_path = options.state_dir.join("addresses.json");
         let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
             tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
@@ -94,6 +97,7 @@ impl Pass {
             assigned_path,
             reporter: Reporter::new(options.clone()),
             engine: Engine::open(&options.state_dir, options.issuance.clone()),
+            deny,
             options,
         })
     }
@@ -141,6 +145,7 @@ impl Pass {
         let retry = unkept.as_ref().map(|_| Instant::now() + AGAIN);
         findings.extend(unkept);
         findings.extend(self.engine.findings());
+        findings.extend(self.deny.findings());
         self.engine.want(&graph.issuance, now);
         let mut plan = lower(&graph, &mut self.hosts);
         self.engine.challenge(&mut plan, &self.addresses.bind);
@@ -202,6 +207,11 @@ impl Pass {
             connections: counts.sockets.into_iter().map(|(address, open)| (address, open.iter().sum())).collect(),
             leaving: counts.leaving,
         }
+    }
+
+    /// The deny list, and whom it has kept out.
+    pub fn denied(&self) -> Option<DenyView> {
+        self.deny.view(&self.data_plane)
     }
 
     /// Lets requests in flight end, for as long as the drain timeout allows.
