@@ -91,6 +91,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("dataplane/udp/batch.rs", "unsafe {", "recvmmsg and sendmmsg: no crate gives both with control messages"),
     ("dataplane/udp/bind.rs", "unsafe {", "setsockopt for options that no crate knows"),
     ("dataplane/udp/listening.rs", "unsafe {", "tokio asks for the word that nobody takes the descriptor out"),
+    ("kernel/deny/mod.rs", "unsafe impl", "that a struct of bytes may be a key of a map"),
     ("dataplane/worker.rs", "block_on(", "the worker's thread itself"),
     (
         "publish/inherited.rs",

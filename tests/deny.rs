@@ -116,7 +116,7 @@ fn a_denied_client_is_closed_at_accept_and_others_are_served() {
     in_own_network(ADDRESSES, || {
         let daemon = Daemon::start("# foes\n192.0.2.3\n");
         assert!(is_served(FRIEND) && !is_served(FOE));
-        daemon.wait_until_told("1 prefix, user space; denied 1 connection, 0 datagrams");
+        daemon.wait_until_told("; denied 1 connection, 0 datagrams, 0 packets");
         assert_eq!(daemon.gapi.ask(&["status"]).code, 0);
     });
 }

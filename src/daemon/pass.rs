@@ -70,7 +70,7 @@ impl Pass {
             options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
         let settings = Arc::new(options.settings.clone());
         let data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
-        let deny = Deny::start(options.deny_list.as_deref(), &data_plane)?;
+        let deny = Deny::start(&options, &data_plane)?;
         let assigned_path = options.state_dir.join("addresses.json");
         let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
             tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
@@ -217,6 +217,7 @@ impl Pass {
     /// Lets requests in flight end, for as long as the drain timeout allows.
     pub fn drain(self) {
         self.data_plane.drain(self.options.settings.drain_timeout);
+        self.deny.end();
     }
 
     fn keep_assigned(&mut self, graph: &Graph) -> Option<Finding> {
@@ -246,6 +247,7 @@ impl Pass {
         } else if self.sockets.values().any(Result::is_err) {
             self.sockets = self.data_plane.retry_binds();
         }
+        self.deny.bound(&self.data_plane, &self.sockets);
     }
 
     /// One for each listener that waits for a socket.

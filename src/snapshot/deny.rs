@@ -44,12 +44,12 @@ impl DenyList {
     }
 
     /// The fewest prefixes that say the same of IPv4, in order.
-    pub fn prefixes_v4(&self) -> impl Iterator<Item = Ipv4Net> {
+    pub fn prefixes_v4(&self) -> impl Iterator<Item = Ipv4Net> + Clone {
         self.v4.iter().flat_map(|(start, end)| Ipv4Subnets::new(Ipv4Addr::from(start), Ipv4Addr::from(end), 0))
     }
 
     /// The same of IPv6.
-    pub fn prefixes_v6(&self) -> impl Iterator<Item = Ipv6Net> {
+    pub fn prefixes_v6(&self) -> impl Iterator<Item = Ipv6Net> + Clone {
         self.v6.iter().flat_map(|(start, end)| Ipv6Subnets::new(Ipv6Addr::from(start), Ipv6Addr::from(end), 0))
     }
 }
@@ -115,7 +115,7 @@ impl<T: Bits> Ranges<T> {
         before > 0 && address <= self.ends[before - 1]
     }
 
-    fn iter(&self) -> impl Iterator<Item = (T, T)> {
+    fn iter(&self) -> impl Iterator<Item = (T, T)> + Clone {
         self.starts.iter().copied().zip(self.ends.iter().copied())
     }
 }
