@@ -71,9 +71,13 @@ pub struct DataPlane {
     store: Option<Store>,
     inherited: Inherited,
     tickets: Arc<Tickets>,
+    share_out: Option<ShareOut>,
     /// Each worker has it until it has said that it is alive.
     asked: Arc<()>,
 }
+
+/// What has the connections of one address handed out to its sockets; else the kernel's hash does.
+pub type ShareOut = fn(&[TcpListener]);
 
 /// The sockets of one address, before they are handed over.
 struct Sockets {
@@ -178,8 +182,14 @@ impl DataPlane {
             store,
             inherited,
             tickets,
+            share_out: None,
             asked,
         })
+    }
+
+    /// Has the sockets that are bound from now on share out their connections in another way than by the kernel's hash.
+    pub fn share_out_by(&mut self, share_out: ShareOut) {
+        self.share_out = Some(share_out);
     }
 
     /// Makes `snapshot` the one in force. A socket whose address is kept is not touched.
@@ -413,6 +423,10 @@ impl DataPlane {
         for (address, Sockets { listeners, names, passed }) in bound {
             let open: Vec<_> = self.threads.iter().map(|_| Arc::<AtomicUsize>::default()).collect();
             let bound = Arc::new(());
+            if let Some(share_out) = self.share_out.filter(|_| !passed) {
+                // One for each worker; where there are more, from a run with more workers, the rest is left to run dry.
+                share_out(&listeners[..listeners.len().min(self.threads.len())]);
+            }
             for ((thread, open), listener) in self.threads.iter().zip(&open).cycle().zip(listeners) {
                 let command = Command::Listen { address, listener, passed, open: open.clone(), bound: bound.clone() };
                 // A worker that has gone has panicked, which draining reports.

@@ -69,7 +69,10 @@ impl Pass {
         let workers =
             options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
         let settings = Arc::new(options.settings.clone());
-        let data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
+        #[cfg_attr(not(feature = "kernel"), expect(unused_mut))]
+        let mut data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
+        #[cfg(feature = "kernel")]
+        data_plane.share_out_by(crate::kernel::reuseport::share_out);
         let deny = Deny::start(&options, &data_plane)?;
         let assigned_path = options.state_dir.join("addresses.json");
         let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
