@@ -18,6 +18,7 @@ use tokio::{
 };
 
 mod address;
+mod deny;
 mod fallback;
 mod lock;
 mod name;
@@ -87,6 +88,7 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass, mut lock: Option<Lock
             () = pass.names.changed() => pass.run().await,
             () = pass.reporter.done() => {}
             () = pass.engine.changed() => pass.run().await,
+            () = pass.deny.changed() => pass.run().await,
             () = sleep_until(next.into()) => {
                 poll = if poll <= Instant::now() { Instant::now() + POLL } else { poll };
                 lock = lock.or_else(|| late_lock(&options));
@@ -101,7 +103,8 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass, mut lock: Option<Lock
                 }
                 let mut reported = pass.reporter.last.clone();
                 if matches!(request, Request::Status) {
-                    Arc::make_mut(&mut reported.view).traffic = pass.traffic();
+                    let view = Arc::make_mut(&mut reported.view);
+                    (view.traffic, view.deny) = (pass.traffic(), pass.denied());
                 }
                 // A client that went away needs no answer.
                 let _ = answer.send(reported);
@@ -125,6 +128,7 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass, mut lock: Option<Lock
 async fn reload(pass: &mut Pass, watch: &mut Watch, options: &RunOptions) {
     tell::reloading();
     pass.reopen_access_log();
+    pass.deny.look();
     look(pass, watch, options, true).await;
     pass.reporter.settle().await;
     tell::ready(&pass.reporter.last.view);

@@ -23,6 +23,8 @@
 //! - [`mod@plan`]: *plan*. Sockets, hosts, ordered matches, backends; no word of the Gateway API is left.
 //! - [`mod@compile`]: *compile*, the one bridge from plan to [`snapshot`], which the data plane reads.
 //! - [`publish`] and [`dataplane`]: sockets are bound, the snapshot is swapped, requests are served.
+//! - `kernel`: the eBPF programs that carry layer-4 traffic to other machines, and what the snapshot tells them.
+//! - [`deny`] stands beside the pass: the deny list's file, put in force without one.
 //! - [`certificate`] stands beside the pass: it makes the certificates that the graph wants, writes them as Secrets into
 //!   its store, and causes a pass; a pending challenge is part of the plan.
 //! - [`status`]: *report*. The graph's conditions written down, never computed a second time.
@@ -73,9 +75,12 @@ pub mod cli;
 pub mod compile;
 pub mod daemon;
 pub mod dataplane;
+pub mod deny;
 pub mod durable;
 pub mod finding;
 pub mod graph;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 pub mod manifest;
 pub mod observe;
 pub mod plan;

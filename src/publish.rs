@@ -35,7 +35,11 @@ use crate::{
         worker::{self, Command, Thread},
     },
     finding::{Finding, Severity},
-    snapshot::{Snapshot, cell::SnapshotCell},
+    snapshot::{
+        Snapshot,
+        cell::{DenyCell, SnapshotCell},
+        deny::DenyList,
+    },
 };
 
 pub mod datagram;
@@ -54,6 +58,7 @@ pub struct DataPlane {
     threads: Vec<Thread>,
     access_log: Option<(AccessLog, AccessLogWriter)>,
     snapshots: SnapshotCell,
+    denied: DenyCell,
     current: Arc<Snapshot>,
     /// Published before, and perhaps still read.
     retired: Vec<Arc<Snapshot>>,
@@ -66,9 +71,13 @@ pub struct DataPlane {
     store: Option<Store>,
     inherited: Inherited,
     tickets: Arc<Tickets>,
+    share_out: Option<ShareOut>,
     /// Each worker has it until it has said that it is alive.
     asked: Arc<()>,
 }
+
+/// What has the connections of one address handed out to its sockets; else the kernel's hash does.
+pub type ShareOut = fn(&[TcpListener]);
 
 /// The sockets of one address, before they are handed over.
 struct Sockets {
@@ -151,11 +160,12 @@ impl DataPlane {
         }
         let tickets = Arc::new(ticket_keys(inherited.tickets.take(), &mut store)?);
         let tls = Arc::new(Tls::new(tickets.clone())?);
-        let snapshots = SnapshotCell::new();
+        let (snapshots, denied) = (SnapshotCell::new(), DenyCell::new());
         let access_log = settings.access_log.as_deref().map(AccessLog::open).transpose()?;
         let log = access_log.as_ref().map(|(log, _)| log);
         let start = |index| {
-            worker::start(index, settings.clone(), snapshots.reader(), log.cloned(), tls.clone(), limits.clone())
+            let (snapshots, denied) = (snapshots.reader(), denied.reader());
+            worker::start(index, settings.clone(), snapshots, denied, log.cloned(), tls.clone(), limits.clone())
         };
         let threads = (0..workers.max(1)).map(start).collect::<io::Result<_>>()?;
         let current = snapshots.reader().pin();
@@ -164,6 +174,7 @@ impl DataPlane {
             threads,
             access_log,
             snapshots,
+            denied,
             current,
             retired,
             sockets,
@@ -173,8 +184,14 @@ impl DataPlane {
             store,
             inherited,
             tickets,
+            share_out: None,
             asked,
         })
+    }
+
+    /// Has the sockets that are bound from now on share out their connections in another way than by the kernel's hash.
+    pub fn share_out_by(&mut self, share_out: ShareOut) {
+        self.share_out = Some(share_out);
     }
 
     /// Makes `snapshot` the one in force. A socket whose address is kept is not touched.
@@ -259,6 +276,17 @@ impl DataPlane {
     /// What each worker has counted.
     pub fn counters(&self) -> impl Iterator<Item = &Counters> {
         self.threads.iter().map(|thread| &*thread.counters)
+    }
+
+    /// Puts deny lists in force, on any thread: whoever is on one is served no more, and who is connected leaves.
+    pub fn denier(&self) -> impl FnMut(Arc<DenyList>) + Send + 'static {
+        let (cell, commands) = (self.denied.clone(), self.threads.iter().map(|thread| thread.commands.clone()));
+        let commands: Vec<_> = commands.collect();
+        move |list| {
+            cell.publish(list);
+            // A worker that has gone has panicked, which draining reports.
+            commands.iter().for_each(|commands| _ = commands.send(Command::Deny));
+        }
     }
 
     /// Has the access log's file opened anew, after it was renamed.
@@ -391,6 +419,10 @@ impl DataPlane {
         for (address, Sockets { listeners, names, passed }) in bound {
             let open: Vec<_> = self.threads.iter().map(|_| Arc::<AtomicUsize>::default()).collect();
             let bound = Arc::new(());
+            if let Some(share_out) = self.share_out.filter(|_| !passed) {
+                // One for each worker; where there are more, from a run with more workers, the rest is left to run dry.
+                share_out(&listeners[..listeners.len().min(self.threads.len())]);
+            }
             for ((thread, open), listener) in self.threads.iter().zip(&open).cycle().zip(listeners) {
                 let command = Command::Listen { address, listener, passed, open: open.clone(), bound: bound.clone() };
                 // A worker that has gone has panicked, which draining reports.

@@ -51,6 +51,8 @@ pub struct View {
     /// Every flag of `gapi run` with its value.
     pub settings: Vec<Setting>,
     pub traffic: Traffic,
+    /// None without a deny list.
+    pub deny: Option<DenyView>,
     /// The plan in force, for [`Request::Plan`] alone.
     #[serde(skip)]
     pub plan: Arc<Plan>,
@@ -92,6 +94,22 @@ pub struct Traffic {
     pub sessions: BTreeMap<SocketAddr, usize>,
     /// Those over sockets that close when they have ended.
     pub sessions_leaving: usize,
+}
+
+/// The deny list, at the moment of the question.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DenyView {
+    pub file: String,
+    /// How many prefixes are in force.
+    pub prefixes: usize,
+    /// `user space`, or which kernel path, where.
+    pub path: String,
+    /// Connections and datagrams that were denied in user space, since the daemon started.
+    pub connections: u64,
+    pub datagrams: u64,
+    /// Packets that the kernel path dropped.
+    pub packets: u64,
 }
 
 /// How much is served.

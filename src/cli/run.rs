@@ -40,6 +40,8 @@ pub struct RunOptions {
     pub issuance: EngineOptions,
     /// None: one for each core.
     pub workers: Option<NonZeroUsize>,
+    /// File of prefixes that are not served.
+    pub deny_list: Option<PathBuf>,
     /// Bounds on manifests.
     pub bounds: Bounds,
     /// What [`log::init`] takes.
@@ -70,6 +72,9 @@ pub struct RunFlags {
     /// Threads that serve traffic [default: one for each core]
     #[arg(long, env = "GAPI_WORKERS", value_name = "N")]
     workers: Option<NonZeroUsize>,
+    /// File of networks that are not served, one to a line; followed as it changes [default: none]
+    #[arg(long, env = "GAPI_DENY_LIST", value_name = "FILE")]
+    deny_list: Option<PathBuf>,
     /// error, warn, info, debug, trace, or directives such as info,gapi::publish=debug
     #[arg(long, env = "GAPI_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = log_level)]
     log_level: String,
@@ -248,6 +253,7 @@ impl RunFlags {
                 },
             },
             workers: self.workers,
+            deny_list: self.deny_list,
             bounds: self.parse.bounds(),
             log_level: self.log_level,
             settings: self.traffic.settings(),

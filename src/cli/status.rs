@@ -19,7 +19,7 @@ use crate::{
     api::Kind,
     finding::Severity,
     manifest::Ignored,
-    view::{Answer, Count, Request, Traffic, View, list, text},
+    view::{Answer, Count, DenyView, Request, Traffic, View, list, text},
 };
 
 #[derive(Args, Debug)]
@@ -107,10 +107,22 @@ fn head(view: &View, now: Timestamp) -> String {
         field("State", format!("{}, {state}", view.state_dir));
     }
     field("Traffic path", view.traffic_path.clone());
+    if let Some(deny) = &view.deny {
+        field("Deny list", denied(deny));
+    }
     let counts = &view.counts;
     let programmed = [("gateway", counts.gateways), ("listener", counts.listeners), ("route", counts.routes)];
     field("Programmed", programmed.map(|(name, count)| part(name, count)).join(", "));
     head
+}
+
+/// `/etc/gapi/deny.txt, 2 prefixes, user space; denied 3 connections, 0 datagrams, 0 packets`.
+fn denied(deny: &DenyView) -> String {
+    let count = |number: u64, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+    let prefixes = if deny.prefixes == 1 { "1 prefix".to_owned() } else { format!("{} prefixes", deny.prefixes) };
+    let kept_out = [(deny.connections, "connection"), (deny.datagrams, "datagram"), (deny.packets, "packet")];
+    let kept_out = kept_out.map(|(number, noun)| count(number, noun)).join(", ");
+    format!("{}, {prefixes}, {}; denied {kept_out}", deny.file, deny.path)
 }
 
 /// `1 route`, `3 routes`, `2 of 3 routes`.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     AGAIN, FIRST_LOOKUP, address,
+    deny::Deny,
     fallback::Fallbacks,
     name::Names,
     reporter::{Job, Reporter},
@@ -32,7 +33,7 @@ use crate::{
     publish::{DataPlane, inherited::Inherited, store::Store},
     snapshot::Snapshot,
     status::Published,
-    view::Traffic,
+    view::{DenyView, Traffic},
 };
 
 /// What was last good, and what a pass needs.
@@ -41,6 +42,7 @@ pub struct Pass {
     pub names: Names,
     pub reporter: Reporter,
     pub engine: Engine,
+    pub deny: Deny,
     options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
@@ -68,7 +70,11 @@ impl Pass {
         let workers =
             options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
         let settings = Arc::new(options.settings.clone());
-        let data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
+        #[cfg_attr(not(feature = "kernel"), expect(unused_mut))]
+        let mut data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
+        #[cfg(feature = "kernel")]
+        data_plane.share_out_by(crate::kernel::reuseport::share_out);
+        let deny = Deny::start(&options, &data_plane)?;
         let assigned_path = options.state_dir.join("addresses.json");
         let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
             tracing::error!(path = %assigned_path.display(), %error, "addresses of gateways cannot be read");
@@ -95,6 +101,7 @@ impl Pass {
             assigned_path,
             reporter: Reporter::new(options.clone()),
             engine: Engine::open(&options.state_dir, options.issuance.clone()),
+            deny,
             options,
         })
     }
@@ -142,6 +149,7 @@ impl Pass {
         let retry = unkept.as_ref().map(|_| Instant::now() + AGAIN);
         findings.extend(unkept);
         findings.extend(self.engine.findings());
+        findings.extend(self.deny.findings());
         self.engine.want(&graph.issuance, now);
         let mut plan = lower(&graph, &mut self.hosts);
         self.engine.challenge(&mut plan, &self.addresses.bind);
@@ -212,9 +220,15 @@ impl Pass {
         }
     }
 
+    /// The deny list, and whom it has kept out.
+    pub fn denied(&self) -> Option<DenyView> {
+        self.deny.view(&self.data_plane)
+    }
+
     /// Lets requests in flight end, for as long as the drain timeout allows.
     pub fn drain(self) {
         self.data_plane.drain(self.options.settings.drain_timeout);
+        self.deny.end();
     }
 
     fn keep_assigned(&mut self, graph: &Graph) -> Option<Finding> {
@@ -245,6 +259,7 @@ impl Pass {
             self.published.sockets = self.data_plane.retry_binds();
         }
         self.published.datagram_sockets = self.data_plane.published_datagrams();
+        self.deny.bound(&self.data_plane, &self.published.sockets);
     }
 
     /// What became of each socket of the plan, beside what the plan has of it.

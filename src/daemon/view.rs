@@ -52,6 +52,7 @@ pub fn view(facts: Facts) -> View {
         certificates: certificates(&job.graph),
         settings: options.in_force.clone(),
         traffic: Traffic::default(),
+        deny: None,
         plan: job.plan.clone(),
         objects: Vec::new(),
     }

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Connection, Settings, Worker,
+    Connection, Settings, Worker, counter,
     drain::Handle,
     exchange,
     framing::Bounds,
@@ -148,6 +148,8 @@ impl Acceptor {
         loop {
             self.room().await;
             match self.listener.accept().await {
+                // It costs nothing more, and waits for no room.
+                Ok((stream, peer)) if self.worker.denied.pin().contains(peer.ip()) => self.deny(&stream),
                 Ok(connection) => {
                     accepted.set(Some(connection));
                     // Others may have filled it while this one waited for a client.
@@ -183,10 +185,19 @@ impl Acceptor {
             while !self.limits.full()
                 && let Ok((stream, peer)) = self.listener.accept().await
             {
-                self.take(stream, peer);
+                match self.worker.denied.pin().contains(peer.ip()) {
+                    true => self.deny(&stream),
+                    false => self.take(stream, peer),
+                }
             }
         };
         _ = timeout(patience, queue).await;
+    }
+
+    /// Closes a connection of a client on the deny list with a reset, which leaves nothing behind.
+    fn deny(&self, stream: &TcpStream) {
+        counter::add(&self.worker.counters.denied_connections);
+        layer4::reset(stream);
     }
 
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
@@ -230,11 +241,15 @@ async fn serve_connection(
         let socket = snapshot.sockets.get(&socket);
         (socket.is_some_and(|socket| socket.tls), socket.is_some_and(|socket| socket.is_tcp()))
     };
+    // The list may have changed since it was accepted.
+    if worker.denied.pin().contains(peer.ip()) {
+        return counter::add(&worker.counters.denied_connections);
+    }
     let phase = if is_tls { Phase::Handshake } else { Phase::Idle };
     let pulse = Arc::new(Pulse::new(worker.connections.clock.clone(), phase));
     let mut connection = Connection::new(peer, local, socket, None);
     let max_waiting = worker.settings.h2_max_send_buffer;
-    let handle = worker.connections.add(socket, pulse, max_waiting, connection.tunnels.clone());
+    let handle = worker.connections.add(socket, peer.ip(), pulse, max_waiting, connection.tunnels.clone());
     // Boxed, so that a connection of HTTP/1 does not carry the room for the others.
     if is_tcp {
         let client = layer4::Client::Plain(stream, Vec::new());
@@ -307,7 +322,10 @@ async fn start_tls(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{dataplane::ticket::Tickets, snapshot::cell::SnapshotCell};
+    use crate::{
+        dataplane::ticket::Tickets,
+        snapshot::cell::{DenyCell, SnapshotCell},
+    };
 
     /// Bytes that a connection's task takes, without buffers: a ratchet in both directions.
     #[tokio::test(flavor = "current_thread")]
@@ -318,7 +336,7 @@ mod tests {
         let stream = TcpStream::connect(address).await.expect("connected");
         let limits = Arc::new(Limits::new(&settings, 1024));
         let permit = limits.admit(address.ip(), &Arc::default()).expect("room");
-        let worker = Worker::new(0, settings, SnapshotCell::new().reader(), None);
+        let worker = Worker::new(0, settings, SnapshotCell::new().reader(), DenyCell::new().reader(), None);
         let tls = Arc::new(Tls::new(Arc::new(Tickets::new(0).expect("random bytes"))).expect("protocol versions"));
         let size = std::mem::size_of_val(&serve_connection(worker, tls, stream, address, address, permit));
         assert!((1200..2300).contains(&size), "{size} bytes");

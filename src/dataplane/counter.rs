@@ -18,6 +18,9 @@ pub struct Counters {
     pub mirrors_dropped: AtomicU64,
     /// Datagrams that were not passed on: no backend, or no room.
     pub datagrams_dropped: AtomicU64,
+    /// Connections and datagrams of clients on the deny list.
+    pub denied_connections: AtomicU64,
+    pub denied_datagrams: AtomicU64,
 }
 
 impl Default for Counters {
@@ -32,6 +35,8 @@ impl Default for Counters {
             mirrors: zero(),
             mirrors_dropped: zero(),
             datagrams_dropped: zero(),
+            denied_connections: zero(),
+            denied_datagrams: zero(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     future::Future,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -55,6 +55,7 @@ pub struct Handle {
     id: u64,
     /// The bound address.
     socket: SocketAddr,
+    client: IpAddr,
     pub pulse: Arc<Pulse>,
     pub streams: Streams,
     /// The listener whose certificate was presented, and its digest.
@@ -91,14 +92,22 @@ impl Connections {
         Connections { clock, allowances, next: Cell::new(0), live: RefCell::default(), all_leaving: Cell::new(None) }
     }
 
-    /// Enters a connection that was accepted on `socket`. It stays entered until [`Connections::remove`], or until its
-    /// `Io` is dropped.
-    pub fn add(&self, socket: SocketAddr, pulse: Arc<Pulse>, max_waiting: usize, tunnels: Rc<Tunnels>) -> Rc<Handle> {
+    /// Enters a connection of `client` that was accepted on `socket`. It stays entered until [`Connections::remove`], or
+    /// until its `Io` is dropped.
+    pub fn add(
+        &self,
+        socket: SocketAddr,
+        client: IpAddr,
+        pulse: Arc<Pulse>,
+        max_waiting: usize,
+        tunnels: Rc<Tunnels>,
+    ) -> Rc<Handle> {
         let id = self.next.get();
         self.next.set(id + 1);
         let handle = Rc::new(Handle {
             id,
             socket,
+            client,
             pulse,
             streams: Streams::new(max_waiting),
             tls: OnceCell::new(),
@@ -201,6 +210,11 @@ impl Connections {
     /// Ends every connection now; WebSockets with 1001.
     pub fn end_all(&self) {
         self.live.borrow().values().for_each(|handle| handle.end());
+    }
+
+    /// Ends the connections of those clients now; WebSockets with 1001.
+    pub fn end_where(&self, is_unwanted: impl Fn(IpAddr) -> bool) {
+        self.live.borrow().values().filter(|handle| is_unwanted(handle.client)).for_each(|handle| handle.end());
     }
 
     /// Makes room: closes up to `count` connections on which nothing has been under way for longest.

@@ -66,7 +66,7 @@ pub use body::Body;
 pub use counter::Counters;
 pub use setting::Settings;
 
-use crate::snapshot::cell::SnapshotReader;
+use crate::snapshot::cell::{DenyReader, SnapshotReader};
 use balance::Balance;
 use clock::Clock;
 use drain::Connections;
@@ -78,6 +78,7 @@ pub struct Worker {
     pub index: usize,
     pub settings: Arc<Settings>,
     pub snapshots: SnapshotReader,
+    denied: DenyReader,
     /// Read by other threads.
     pub counters: Arc<Counters>,
     access_log: Option<AccessLog>,
@@ -98,6 +99,7 @@ impl Worker {
         index: usize,
         settings: Arc<Settings>,
         snapshots: SnapshotReader,
+        denied: DenyReader,
         access_log: Option<AccessLog>,
     ) -> Rc<Worker> {
         let clock = Rc::new(Clock::new(settings.stall_timeout.min(settings.backend_idle_timeout)));
@@ -107,6 +109,7 @@ impl Worker {
             connections,
             settings,
             snapshots,
+            denied,
             counters: Arc::default(),
             access_log,
             balance: Balance::default(),

@@ -26,7 +26,7 @@ use super::{
     turn,
     udp::{self, listening::Shared},
 };
-use crate::snapshot::cell::SnapshotReader;
+use crate::snapshot::cell::{DenyReader, SnapshotReader};
 
 /// What the control thread asks of a worker.
 pub enum Command {
@@ -47,6 +47,8 @@ pub enum Command {
     ListenDatagrams { address: SocketAddr, socket: Arc<Socket>, shared: Arc<Shared> },
     /// A snapshot was published.
     Published,
+    /// A deny list was published: whoever is on it leaves at once.
+    Deny,
     /// Have all connections leave within the time, and whoever still comes. What is `left` is dropped when all have gone
     /// who were there.
     Part { timeout: Duration, left: Arc<()> },
@@ -71,6 +73,7 @@ pub fn start(
     index: usize,
     settings: Arc<Settings>,
     snapshots: SnapshotReader,
+    denied: DenyReader,
     access_log: Option<AccessLog>,
     tls: Arc<Tls>,
     limits: Arc<Limits>,
@@ -85,7 +88,7 @@ pub fn start(
                 return;
             }
         };
-        let worker = Worker::new(index, settings, snapshots, access_log);
+        let worker = Worker::new(index, settings, snapshots, denied, access_log);
         _ = ready.send(Ok(worker.counters.clone()));
         runtime.block_on(Control { worker, tls, limits, sockets: RefCell::default() }.run(inbox));
     })?;
@@ -173,6 +176,11 @@ impl Control {
             Command::Published => {
                 connections.leave_changed(&snapshots.pin(), settings.listener_drain_timeout);
                 self.worker.datagrams.see(&self.worker);
+            }
+            Command::Deny => {
+                let denied = self.worker.denied.pin();
+                connections.end_where(|client| denied.contains(client));
+                self.worker.datagrams.end_of(&self.worker, |client| denied.contains(client));
             }
             Command::Part { timeout, left } => {
                 tokio::task::spawn_local(succession::part(self.worker.clone(), timeout, left));

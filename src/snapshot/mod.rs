@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 
 pub mod cell;
 pub mod challenge;
+pub mod deny;
 pub mod host;
 pub mod hostname;
 pub mod path;

@@ -22,6 +22,7 @@ pub mod gapi;
 pub mod http2;
 pub mod manifest;
 pub mod message;
+pub mod network;
 
 pub use backend::{Backend, Reply};
 pub use certificate::Authority;

@@ -9,7 +9,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::{HashMap, VecDeque},
     io::ErrorKind,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -18,7 +18,7 @@ use std::{
 use socket2::Socket;
 use tokio::task::AbortHandle;
 
-use super::{Worker, outcome::Reason};
+use super::{Worker, counter::add_many, outcome::Reason};
 
 mod batch;
 pub mod bind;
@@ -102,7 +102,11 @@ fn take(worker: &Rc<Worker>, listening: &Rc<Listening>, batch: &Batch) {
     let mut row = [Piece::EMPTY; MESSAGES];
     let mut length = 0;
     let mut of: Option<Key> = None;
+    let denied = worker.denied.pin();
     let forward = |key: Option<Key>, row: &[Piece<'_>]| {
+        if key.is_some_and(|key| denied.contains(key.client.ip())) {
+            return add_many(&worker.counters.denied_datagrams, session::count(row));
+        }
         let session = key.and_then(|key| session(worker, listening, key, now));
         match session {
             Some(session) => session.forward(worker, listening, row, now),
@@ -196,6 +200,11 @@ impl Datagrams {
     /// Ends every session now.
     pub fn end_all(&self, worker: &Worker) {
         self.end_where(worker, |_| Some(Reason::GatewayEnded));
+    }
+
+    /// Ends the sessions of those clients.
+    pub fn end_of(&self, worker: &Worker, is_unwanted: impl Fn(IpAddr) -> bool) {
+        self.end_where(worker, |session| is_unwanted(session.key.client.ip()).then_some(Reason::GatewayEnded));
     }
 
     fn now(&self) -> u64 {

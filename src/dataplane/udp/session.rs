@@ -265,8 +265,12 @@ fn send(worker: &Worker, socket: &impl AsFd, way: Way<'_>, mut pieces: &[Piece<'
 }
 
 pub fn drop_all(worker: &Worker, pieces: &[Piece<'_>]) {
-    let count = pieces.iter().map(Piece::count).sum::<usize>();
-    add_many(&worker.counters.datagrams_dropped, count as u64);
+    add_many(&worker.counters.datagrams_dropped, count(pieces));
+}
+
+/// How many datagrams they are.
+pub fn count(pieces: &[Piece<'_>]) -> u64 {
+    pieces.iter().map(Piece::count).sum::<usize>() as u64
 }
 
 fn bytes(pieces: &[Piece<'_>]) -> u64 {

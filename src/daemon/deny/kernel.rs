@@ -1,0 +1,206 @@
+//! The deny list in the kernel, kept on a thread of its own: what is in user space never waits for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    kernel::deny::{Deny, Listener},
+    snapshot::deny::DenyList,
+};
+
+/// Interfaces are looked for, and what failed is tried again, so often. On one that is new, user space keeps out who is denied.
+const LOOK: Duration = Duration::from_secs(1);
+/// Whoever asks waits for the answer so long, while a long list is being written.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The thread's end of a channel.
+#[derive(Clone)]
+pub struct Kernel(Sender<Word>);
+
+/// What the thread is told.
+enum Word {
+    List(Arc<DenyList>),
+    Listeners(BTreeSet<Listener>),
+    Tell(SyncSender<Told>),
+    End(SyncSender<()>),
+}
+
+/// What there is to say of it.
+#[derive(Default)]
+pub struct Told {
+    /// `user space`, or which kernel path, where.
+    pub path: String,
+    pub dropped: u64,
+}
+
+impl Kernel {
+    /// Starts the thread for the daemon of this state directory.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(state_dir: &Path) -> io::Result<Kernel> {
+        let pins = pins(state_dir);
+        let (tell, told) = channel();
+        let deny = Err("not loaded yet".to_owned());
+        let keeper = Keeper { pins, deny, list: Arc::default(), listeners: BTreeSet::new(), failed: None };
+        thread::Builder::new().name("deny-kernel".to_owned()).spawn(move || keeper.keep(&told))?;
+        Ok(Kernel(tell))
+    }
+
+    pub fn replace(&self, list: Arc<DenyList>) {
+        self.say(Word::List(list));
+    }
+
+    pub fn listen(&self, tcp: impl Iterator<Item = SocketAddr>, udp: impl Iterator<Item = SocketAddr>) {
+        self.say(Word::Listeners(tcp.map(Listener::tcp).chain(udp.map(Listener::udp)).collect()));
+    }
+
+    pub fn told(&self) -> Told {
+        let (answer, answered) = sync_channel(1);
+        self.say(Word::Tell(answer));
+        let late = |_| Told { path: "kernel (a list is being written)".to_owned(), dropped: 0 };
+        answered.recv_timeout(PATIENCE).unwrap_or_else(late)
+    }
+
+    /// Takes the programs off every interface; returns when they are.
+    pub fn end(&self) {
+        let (answer, answered) = sync_channel(1);
+        self.say(Word::End(answer));
+        _ = answered.recv_timeout(Duration::from_secs(5));
+    }
+
+    fn say(&self, word: Word) {
+        if self.0.send(word).is_err() {
+            tracing::error!("the thread that keeps the deny list in the kernel has ended");
+        }
+    }
+}
+
+/// Where links of the daemon of this state directory are pinned in this network.
+fn pins(state_dir: &Path) -> PathBuf {
+    let network = fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
+    let state_dir = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
+    let digest = Sha256::digest(state_dir.as_os_str().as_encoded_bytes());
+    let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    Path::new("/sys/fs/bpf/gapi").join(format!("deny-{network}-{digest}"))
+}
+
+/// What the thread has.
+struct Keeper {
+    pins: PathBuf,
+    /// Or why it is not in the kernel.
+    deny: Result<Deny, String>,
+    list: Arc<DenyList>,
+    listeners: BTreeSet<Listener>,
+    /// What is in the kernel is not what it should be.
+    failed: Option<String>,
+}
+
+impl Keeper {
+    fn keep(mut self, told: &Receiver<Word>) {
+        self.load();
+        let mut look = Instant::now() + LOOK;
+        loop {
+            if look <= Instant::now() {
+                self.look();
+                look = Instant::now() + LOOK;
+            }
+            match told.recv_timeout(look.saturating_duration_since(Instant::now())) {
+                Ok(Word::List(list)) => {
+                    self.list = list;
+                    self.write();
+                }
+                Ok(Word::Listeners(listeners)) if listeners == self.listeners => {}
+                Ok(Word::Listeners(listeners)) => {
+                    self.listeners = listeners;
+                    self.write();
+                }
+                // Whoever asked and went away needs no answer.
+                Ok(Word::Tell(answer)) => _ = answer.try_send(self.tell()),
+                Ok(Word::End(answer)) => {
+                    if let Ok(deny) = self.deny {
+                        deny.detach();
+                    }
+                    _ = answer.try_send(());
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// It takes longer than a change may.
+    fn load(&mut self) {
+        self.deny = Deny::load(&self.pins).map_err(|error| reasons(&error));
+        if let Err(error) = &self.deny {
+            tracing::info!(%error, "deny list in user space alone");
+        }
+    }
+
+    /// Has the kernel know what it should.
+    fn write(&mut self) {
+        let Ok(deny) = &mut self.deny else { return };
+        let start = Instant::now();
+        let written = deny.listen(self.listeners.clone()).and_then(|()| deny.replace(self.list.clone()));
+        let failed = written.err().map(|error| reasons(&error));
+        match &failed {
+            None => tracing::debug!(took = ?start.elapsed(), "deny list in the kernel"),
+            Some(error) if self.failed.is_none() => {
+                tracing::error!(%error, "deny list not whole in the kernel: the rest is denied in user space");
+            }
+            Some(_) => {}
+        }
+        self.failed = failed;
+        deny.follow_interfaces();
+    }
+
+    /// Interfaces may have come or gone, and what failed may succeed.
+    fn look(&mut self) {
+        match &mut self.deny {
+            _ if self.failed.is_some() => self.write(),
+            Ok(deny) => deny.follow_interfaces(),
+            Err(_) => {}
+        }
+    }
+
+    fn tell(&self) -> Told {
+        let deny = match &self.deny {
+            _ if self.list.is_empty() => return Told { path: "user space".to_owned(), dropped: 0 },
+            Err(error) => return Told { path: format!("user space (not in the kernel: {error})"), dropped: 0 },
+            Ok(deny) => deny,
+        };
+        let mut by_hook = BTreeMap::<String, Vec<&str>>::new();
+        for attached in deny.attached() {
+            let how = attached.hook.as_ref().map_or_else(|error| format!("not, {error},"), ToString::to_string);
+            by_hook.entry(how).or_default().push(&attached.interface);
+        }
+        let hooks: Vec<String> =
+            by_hook.iter().map(|(how, where_)| format!("{how} at {}", where_.join(", "))).collect();
+        let whole = self.failed.as_ref().map_or(String::new(), |error| format!("; not whole: {error}"));
+        let path = match hooks.is_empty() {
+            true => "user space (there is no interface but loopback)".to_owned(),
+            false => format!("kernel ({}{whole})", hooks.join("; ")),
+        };
+        Told { path, dropped: deny.dropped() }
+    }
+}
+
+/// An error with what caused it.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
