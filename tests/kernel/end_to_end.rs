@@ -1,0 +1,1 @@
+//! Connections between network namespaces, through the gateway's kernel.
