@@ -19,6 +19,11 @@
 /* How many Maglev tables there can be. */
 #define TABLES 4096
 
+struct address {
+	__u32 word[4];
+};
+SIZE_IS(struct address, 16);
+
 /* A packet's addresses: the key of a connection. */
 struct tuple {
 	__u32 from[4];

@@ -39,8 +39,9 @@ struct {
 	__array(values, struct {
 		__uint(type, BPF_MAP_TYPE_HASH);
 		__uint(max_entries, 1);
-		__type(key, struct service_key);
-		__type(value, struct service);
+		/* By size: clang leaves types that only an inner map names undefined. */
+		__uint(key_size, sizeof(struct service_key));
+		__uint(value_size, sizeof(struct service));
 	});
 } gapi_services SEC(".maps");
 
@@ -54,8 +55,8 @@ struct {
 		__uint(type, BPF_MAP_TYPE_ARRAY);
 		__uint(max_entries, 1);
 		__uint(map_flags, BPF_F_INNER_MAP);
-		__type(key, __u32);
-		__type(value, __u32);
+		__uint(key_size, 4);
+		__uint(value_size, 4);
 	});
 } gapi_tables SEC(".maps");
 
@@ -88,7 +89,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(key_size, 16);
+	__type(key, struct address);
 	__type(value, __u32);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } gapi_addresses SEC(".maps");
