@@ -92,11 +92,14 @@ static __noinline int find_way(struct __sk_buff *skb, const struct packet *packe
 		/* This machine is no router: its own routes are asked, as for user space, and the interface is known. */
 		route->interface = c->interface;
 		found = bpf_check_mtu(skb, c->interface, &mtu, 0, 0);
-		if (found == BPF_MTU_CHK_RET_FRAG_NEEDED) {
+		if (found < 0)
+			return NOWHERE;
+		/* It lets packets that stand for several pass, and tells the MTU in each case. */
+		if (packet->length > mtu) {
 			route->mtu = mtu;
 			return TOO_BIG;
 		}
-		return found ? NOWHERE : BY_NEIGHBOUR;
+		return BY_NEIGHBOUR;
 	default:
 		return NOWHERE;
 	}

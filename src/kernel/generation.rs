@@ -27,7 +27,8 @@ struct Known {
 /// The maps of services, tables and endpoints, and what is in them.
 pub struct Generations {
     services: ArrayOfMaps<MapData, Services>,
-    tables: ArrayOfMaps<MapData, MapData>,
+    /// The outer array.
+    tables: MapData,
     endpoints: Array<MapData, Endpoint>,
     known: BTreeMap<(maps::Address, [u8; 2], u8), Known>,
     /// Numbers of endpoints, by service and address. Numbers are kept while connections may name them.
@@ -47,7 +48,7 @@ impl Generations {
     /// When a map cannot be read.
     pub fn new(
         services: ArrayOfMaps<MapData, Services>,
-        tables: ArrayOfMaps<MapData, MapData>,
+        tables: MapData,
         endpoints: Array<MapData, Endpoint>,
     ) -> Result<Generations, MapError> {
         let mut generations = Generations {
@@ -99,7 +100,7 @@ impl Generations {
         let selected: Vec<&Selected> = selected.iter().filter(|selected| selected.is_in_kernel()).collect();
         let mut next = BTreeMap::new();
         let mut named = BTreeSet::new();
-        let mut written = Vec::new();
+        let mut tables = Vec::new();
         for selected in selected {
             let key = ServiceKey::new(selected.socket, selected.protocol);
             let before = self.known.get(&ordered(&key)).map(|known| (known.service, known.slots.clone()));
@@ -110,21 +111,17 @@ impl Generations {
             let service = match before {
                 Some((service, before)) if before == slots => Service { flags, ..service },
                 _ => {
-                    let (table, count) = self.write_table(&selected.shares, &slots, &written)?;
-                    written.push(table);
-                    Service { id, table, slots: count, flags }
+                    let (table, slots) = self.make_table(&selected.shares, &slots)?;
+                    let place = self.free_place(&tables)?;
+                    tables.push((place, table));
+                    Service { id, table: place, slots, flags }
                 }
             };
             next.insert(ordered(&key), (key, Known { service, slots }));
         }
+        table::place(&self.tables, &tables).map_err(|error| format!("the tables cannot be written: {error}"))?;
         self.flip(&next)?;
-        let in_use: BTreeSet<u32> = next.values().map(|(_, known)| known.service.table).collect();
-        let unused: Vec<u32> =
-            self.known.values().map(|known| known.service.table).filter(|table| !in_use.contains(table)).collect();
         self.known = next.into_iter().map(|(ordered, (_, known))| (ordered, known)).collect();
-        for table in unused {
-            self.empty(table).map_err(|error| format!("table {table} cannot be emptied: {error}"))?;
-        }
         self.departed = self.written.keys().copied().filter(|number| !named.contains(number)).collect();
         Ok(())
     }
@@ -176,12 +173,17 @@ impl Generations {
         Some(free)
     }
 
-    /// Makes a table in a free place; the place and its slots.
-    fn write_table(&mut self, shares: &[Share], slots: &[(u32, u64)], taken: &[u32]) -> Result<(u32, u32), String> {
-        let in_use: BTreeSet<u32> =
-            self.known.values().map(|known| known.service.table).chain(taken.iter().copied()).collect();
-        let place = (0..maps::TABLES).find(|place| !in_use.contains(place));
-        let place = place.ok_or_else(|| format!("there are more than {} layer-4 listeners", maps::TABLES / 2))?;
+    /// A place that no service names, now or in the next generation. What is there is of a generation before: nothing
+    /// reads it any more, and it stays until it is replaced.
+    fn free_place(&self, taken: &[(u32, MapData)]) -> Result<u32, String> {
+        let taken = taken.iter().map(|(place, _)| *place);
+        let in_use: BTreeSet<u32> = self.known.values().map(|known| known.service.table).chain(taken).collect();
+        let free = (0..maps::TABLES).find(|place| !in_use.contains(place));
+        free.ok_or_else(|| format!("there are more than {} layer-4 listeners", maps::TABLES / 2))
+    }
+
+    /// The table of such shares, and how many slots it has.
+    fn make_table(&self, shares: &[Share], slots: &[(u32, u64)]) -> Result<(MapData, u32), String> {
         let name = |share: &Share| share.to.map(|target| target.address.to_string()).unwrap_or_default();
         let names: Vec<String> = shares.iter().map(name).collect();
         // User space is one target, whatever it stands for.
@@ -190,14 +192,12 @@ impl Generations {
         let own = own.map(|(name, &(value, weight))| Target { name: name.as_bytes(), weight, value });
         let user_space = Target { name: b"user space", weight: for_user_space, value: 0 };
         let slots = maglev::table(&own.chain([user_space]).collect::<Vec<_>>());
-        let failed =
-            |error: &dyn std::error::Error| format!("a table of {} slots cannot be written: {error}", slots.len());
-        let table = table::create(&slots).map_err(|error| failed(&error))?;
-        self.tables.set(place, &table, 0).map_err(|error| failed(&error))?;
-        Ok((place, slots.len() as u32))
+        let table = table::create(&slots);
+        let table = table.map_err(|error| format!("a table of {} slots cannot be made: {error}", slots.len()))?;
+        Ok((table, slots.len() as u32))
     }
 
-    /// The kernel waits until no program uses what was in the slot before, so that nothing finds an emptied table.
+    /// The kernel waits until no program uses what was in the slot before, so that its tables can be replaced.
     fn flip(&mut self, next: &BTreeMap<(maps::Address, [u8; 2], u8), (ServiceKey, Known)>) -> Result<(), String> {
         let flipped = (|| {
             let mut services = Services::create(next.len().max(1) as u32, 0)?;
@@ -207,12 +207,6 @@ impl Generations {
             self.services.set(0, &services, 0)
         })();
         flipped.map_err(|error: MapError| format!("the services cannot be written: {error}"))
-    }
-
-    /// Gives the memory of a table back: the slot has a table of nothing then.
-    fn empty(&mut self, place: u32) -> Result<(), MapError> {
-        let nothing = table::create(&[]).map_err(MapError::IoError)?;
-        self.tables.set(place, &nothing, 0)
     }
 
     /// Endpoints, by number, with those that still have connections only.

@@ -91,7 +91,7 @@ impl Path {
         let mut told: Array<MapData, Told> = typed(&mut program, "gapi_settings").map_err(broken)?;
         told.set(0, settings.told(), 0).map_err(broken)?;
         let services = typed(&mut program, "gapi_services").map_err(broken)?;
-        let tables = typed(&mut program, "gapi_tables").map_err(broken)?;
+        let tables = MapData::from_pin(pins.join("gapi_tables")).map_err(broken)?;
         let endpoints = typed(&mut program, "gapi_endpoints").map_err(broken)?;
         let connections = MapData::from_pin(pins.join("gapi_connections")).map_err(broken)?;
         let mut path = Path {

@@ -1,4 +1,4 @@
-//! An array of slots, made and filled with one call each: aya writes arrays slot by slot, and tables have tens of
+//! Maglev tables as maps, made and filled with one call each: aya writes arrays slot by slot, and tables have tens of
 //! thousands.
 
 use std::{
@@ -55,18 +55,34 @@ pub fn create(slots: &[u32]) -> io::Result<MapData> {
     let descriptor = bpf(MAP_CREATE, &mut create)?;
     // SAFETY: the kernel has just made it, and nobody else knows of it.
     let array = unsafe { OwnedFd::from_raw_fd(descriptor as i32) };
-    if !slots.is_empty() {
-        let keys: Vec<u32> = (0..).take(slots.len()).collect();
-        let mut batch = Batch {
-            keys: keys.as_ptr() as u64,
-            values: slots.as_ptr() as u64,
-            count: slots.len() as u32,
-            map_fd: array.as_fd().as_raw_fd() as u32,
-            ..Batch::default()
-        };
-        bpf(MAP_UPDATE_BATCH, &mut batch)?;
-    }
+    let keys: Vec<u32> = (0..).take(slots.len()).collect();
+    update(&array, &keys, slots)?;
     MapData::from_fd(array).map_err(io::Error::other)
+}
+
+/// Puts tables into their places of the outer array, all with one call: for each call the kernel waits until no program
+/// uses what was there.
+///
+/// # Errors
+/// As of `bpf(2)`.
+pub fn place(outer: &MapData, tables: &[(u32, MapData)]) -> io::Result<()> {
+    let keys: Vec<u32> = tables.iter().map(|(place, _)| *place).collect();
+    let values: Vec<u32> = tables.iter().map(|(_, table)| table.fd().as_fd().as_raw_fd() as u32).collect();
+    update(outer.fd(), &keys, &values)
+}
+
+fn update(map: impl AsFd, keys: &[u32], values: &[u32]) -> io::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch {
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: keys.len() as u32,
+        map_fd: map.as_fd().as_raw_fd() as u32,
+        ..Batch::default()
+    };
+    bpf(MAP_UPDATE_BATCH, &mut batch).map(drop)
 }
 
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {

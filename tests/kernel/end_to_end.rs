@@ -6,8 +6,8 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, AsRawFd},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     sync::Arc,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -162,7 +162,10 @@ fn the_older_way_to_attach_serves_too() {
     // Another process takes it over in the middle.
     let stream = connect(&stage, Family::V4.gateway(PORT)).expect("connected");
     let stop = Arc::new(AtomicBool::new(false));
-    let writer = send(stream.try_clone().expect("a descriptor"), { let stop = stop.clone(); move |_| !stop.load(Ordering::Relaxed) });
+    let writer = send(stream.try_clone().expect("a descriptor"), {
+        let stop = stop.clone();
+        move |_| !stop.load(Ordering::Relaxed)
+    });
     let reader = thread::spawn(|| read_all(stream));
     for _ in 0..5 {
         stage.start(Settings { how: Some(How::Clsact), ..stage.settings() });
@@ -196,7 +199,8 @@ fn datagrams_are_answered() {
             let sent: Vec<u8> = (0..length).map(byte).collect();
             client.send(&sent).expect("sent");
             let mut buffer = [0; 65_536];
-            let received = client.recv(&mut buffer).unwrap_or_else(|error| panic!("{length} bytes, {family:?}: {error}"));
+            let received =
+                client.recv(&mut buffer).unwrap_or_else(|error| panic!("{length} bytes, {family:?}: {error}"));
             assert_eq!(&buffer[..received], &sent[..]);
         }
     }
@@ -205,13 +209,11 @@ fn datagrams_are_answered() {
 #[test]
 fn a_narrow_way_is_found() {
     for is_router in [false, true] {
-        for (name, there) in [("g1", "b0"), ("g0", "c0")] {
+        for name in ["g1", "g0"] {
             let Some(stage) = stage() else { return };
             stage.forward(is_router);
-            let (namespace, link) = if name == "g1" { (&stage.backend, there) } else { (&stage.client, there) };
             // Only the gateway knows: the others have to be told.
             stage.gateway.ip(&format!("link set {name} mtu 1280"));
-            _ = (namespace, link);
             for family in FAMILIES {
                 listen(&stage.backend, family.backend(BACKEND_PORT), echo);
                 transfer(connect(&stage, family.gateway(PORT)).expect("connected"), 4 << 20);
@@ -243,7 +245,10 @@ fn ends_and_resets_are_passed_on() {
         stream.read_to_string(&mut heard).expect("it ends");
         stream.write_all(b"still here").expect("half open");
         drop(stream);
-        assert_eq!((heard.as_str(), told.recv_timeout(PATIENCE).expect("told")), ("goodbye", Ok("still here".to_owned())));
+        assert_eq!(
+            (heard.as_str(), told.recv_timeout(PATIENCE).expect("told")),
+            ("goodbye", Ok("still here".to_owned()))
+        );
 
         let stream = connect(&stage, family.gateway(PORT)).expect("connected");
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
@@ -352,9 +357,8 @@ fn flips_and_leaving_endpoints_do_not_touch_established_connections() {
     }
     going.iter().for_each(Going::goes_on);
     // Its endpoint leaves: it stays, and new connections go to the other.
-    let left = FAMILIES.map(|family| {
-        Service::new(Protocol::Tcp, family.everywhere(PORT), &[family.other_backend(BACKEND_PORT)])
-    });
+    let left = FAMILIES
+        .map(|family| Service::new(Protocol::Tcp, family.everywhere(PORT), &[family.other_backend(BACKEND_PORT)]));
     stage.publish(&left);
     stage.with(|path| path.sweep(Duration::ZERO)).expect("swept");
     for family in FAMILIES {
@@ -481,6 +485,22 @@ fn detaching_leaves_nothing() {
     transfer(connect(&stage, Family::V4.gateway(PORT)).expect("connected"), 1 << 20);
 }
 
+/// Gives both ends of a link addresses in network `network`.
+fn join(stage: &Stage, here: &str, there: &str, network: u8) {
+    for (namespace, name, host) in [(&stage.gateway, here, 1), (&stage.client, there, 2)] {
+        namespace.ip(&format!("addr add 10.{network}.0.{host}/24 dev {name}"));
+        namespace.ip(&format!("addr add fd0{network}::{host}/64 dev {name} nodad"));
+        namespace.ip(&format!("link set {name} up"));
+    }
+}
+
+fn serves_at(stage: &Stage, network: u8) {
+    for address in [format!("10.{network}.0.1"), format!("fd0{network}::1")] {
+        let address = SocketAddr::new(address.parse().expect("an address"), PORT);
+        transfer(connect(stage, address).expect("connected"), 4 << 20);
+    }
+}
+
 #[test]
 fn interfaces_that_come_and_go_are_followed() {
     let Some(stage) = stage() else { return };
@@ -492,24 +512,25 @@ fn interfaces_that_come_and_go_are_followed() {
         statistics.interfaces.into_iter().map(|line| line.name).collect::<Vec<_>>()
     };
     assert_eq!(names(&stage), ["g0", "g1"]);
-    // A VLAN, and clients in it.
-    for (namespace, link, v4, v6) in
-        [(&stage.gateway, "g0", "10.3.0.1/24", "fd03::1/64"), (&stage.client, "c0", "10.3.0.2/24", "fd03::2/64")]
-    {
-        namespace.ip(&format!("link add link {link} name tagged type vlan id 7"));
-        namespace.ip(&format!("addr add {v4} dev tagged"));
-        namespace.ip(&format!("addr add {v6} dev tagged nodad"));
-        namespace.ip("link set tagged up");
-    }
+    // Another link, and a VLAN on the first.
+    stage.gateway.link("g2", &stage.client, "c2");
+    join(&stage, "g2", "c2", 3);
     assert_eq!(stage.with(Path::follow_interfaces), Vec::<String>::new());
-    assert_eq!(names(&stage), ["g0", "g1", "tagged"]);
-    for address in ["10.3.0.1", "fd03::1"] {
-        let address = SocketAddr::new(address.parse().expect("an address"), PORT);
-        transfer(connect(&stage, address).expect("connected"), 4 << 20);
-    }
-    stage.gateway.ip("link del tagged");
+    assert_eq!(names(&stage), ["g0", "g1", "g2"]);
+    serves_at(&stage, 3);
+    stage.gateway.ip("link del g2");
     stage.with(Path::follow_interfaces);
     assert_eq!(names(&stage), ["g0", "g1"]);
+    match stage.gateway.attempt("ip", "link add link g0 name tagged type vlan id 7") {
+        Ok(()) => {
+            stage.client.ip("link add link c0 name tagged type vlan id 7");
+            join(&stage, "tagged", "tagged", 4);
+            assert_eq!(stage.with(Path::follow_interfaces), Vec::<String>::new());
+            assert_eq!(names(&stage), ["g0", "g1", "tagged"]);
+            serves_at(&stage, 4);
+        }
+        Err(why) => eprintln!("skipped in part: this kernel makes no VLAN ({})", why.trim()),
+    }
     // The way to the backend is replaced by another link: user space's services come back as soon as that is known.
     stage.gateway.ip("link del g1");
     stage.with(Path::follow_interfaces);

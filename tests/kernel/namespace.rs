@@ -2,8 +2,9 @@
 
 use std::{
     ffi::CString,
-    io, ptr,
+    io,
     process::Command,
+    ptr,
     sync::mpsc::{self, Sender},
     thread,
 };
@@ -50,11 +51,21 @@ impl Namespace {
         self.command("ip", arguments);
     }
 
-    pub fn command(&self, program: &str, arguments: &str) {
+    fn command(&self, program: &str, arguments: &str) {
+        if let Err(why) = self.attempt(program, arguments) {
+            panic!("{program} {arguments}: {why}");
+        }
+    }
+
+    /// Runs a program.
+    ///
+    /// # Errors
+    /// What it said when it failed.
+    pub fn attempt(&self, program: &str, arguments: &str) -> Result<(), String> {
         let (program, words) = (program.to_owned(), arguments.to_owned());
         let output = self.run(move || Command::new(program).args(words.split_whitespace()).output());
         let output = output.expect("the program is there");
-        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
     /// A pair of links, one end here and one in `other`.

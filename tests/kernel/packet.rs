@@ -23,10 +23,20 @@ pub struct Packet {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Body {
-    Tcp { flags: u8, payload: Vec<u8> },
-    Udp { payload: Vec<u8> },
+    Tcp {
+        flags: u8,
+        payload: Vec<u8>,
+    },
+    Udp {
+        payload: Vec<u8>,
+    },
     /// Type, code, the four bytes of the type's own, and the quoted packet from its network header on.
-    Icmp { kind: u8, code: u8, own: [u8; 4], quote: Vec<u8> },
+    Icmp {
+        kind: u8,
+        code: u8,
+        own: [u8; 4],
+        quote: Vec<u8>,
+    },
 }
 
 impl Packet {

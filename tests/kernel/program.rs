@@ -14,9 +14,7 @@ use gapi::kernel::{
 
 use crate::{
     packet::{ACK, Body, FIN, Packet, RST, SYN, checksum},
-    stage::{
-        BACKEND_LINK, CLIENT_LINK, FAMILIES, Family, GATEWAY_BACKEND_LINK, GATEWAY_CLIENT_LINK, Service, Stage,
-    },
+    stage::{BACKEND_LINK, CLIENT_LINK, FAMILIES, Family, GATEWAY_BACKEND_LINK, GATEWAY_CLIENT_LINK, Service, Stage},
 };
 
 /// What the program can say: up the stack, drop, send elsewhere.
@@ -389,7 +387,10 @@ fn fragments_follow_their_first_both_ways() {
         let (verdicts, sent): (Vec<i32>, Vec<Vec<u8>>) = [first, second].iter().map(|bytes| bench.run(bytes)).unzip();
         assert_eq!(verdicts, [REDIRECT, REDIRECT]);
         let sent = reassembled(&sent[0], &sent[1]);
-        assert_eq!((sent.to, &sent.body), (bench.family.backend(BACKEND_PORT), &Body::Udp { payload: payload.clone() }));
+        assert_eq!(
+            (sent.to, &sent.body),
+            (bench.family.backend(BACKEND_PORT), &Body::Udp { payload: payload.clone() })
+        );
 
         let whole = bench.of_backend(&sent, Body::Udp { payload: payload.clone() }).bytes();
         let back: Vec<Vec<u8>> =
@@ -604,7 +605,10 @@ fn a_session_whose_endpoint_is_not_there_goes_elsewhere() {
 #[test]
 fn a_mixed_service_keeps_its_weights() {
     for family in FAMILIES {
-        let local = SocketAddr::new(if family == Family::V4 { [127, 0, 0, 1].into() } else { "::1".parse().expect("an address") }, 9);
+        let local = SocketAddr::new(
+            if family == Family::V4 { [127, 0, 0, 1].into() } else { "::1".parse().expect("an address") },
+            9,
+        );
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let backends = vec![(family.backend(BACKEND_PORT), 3), (local, 1)];
             let service = Service { protocol, socket: family.everywhere(PORT), backends };
@@ -630,10 +634,16 @@ fn a_mixed_service_keeps_its_weights() {
                     .connections()
                     .iter()
                     .filter(|(_, connection)| connection.is(flag::IN_USER_SPACE))
-                    .map(|(tuple, _)| SocketAddr::new(gapi::kernel::maps::ip(tuple.from), u16::from_be_bytes(tuple.from_port)))
+                    .map(|(tuple, _)| {
+                        SocketAddr::new(gapi::kernel::maps::ip(tuple.from), u16::from_be_bytes(tuple.from_port))
+                    })
                     .collect();
                 assert_eq!(user.len(), usize::from(all) - in_kernel);
-                bench.stage.publish(&[Service::new(protocol, family.everywhere(PORT), &[family.backend(BACKEND_PORT)])]);
+                bench.stage.publish(&[Service::new(
+                    protocol,
+                    family.everywhere(PORT),
+                    &[family.backend(BACKEND_PORT)],
+                )]);
                 for from in user {
                     bench.passes(&Packet { from, ..bench.datagram(b"x") }.bytes());
                 }
@@ -695,11 +705,8 @@ fn without_a_free_port_user_space_has_it() {
 fn silence_ends_sessions_and_frees_ports() {
     for family in FAMILIES {
         let service = Service::new(Protocol::Udp, family.everywhere(PORT), &[family.backend(BACKEND_PORT)]);
-        let short = |settings| Settings {
-            ports: 61_000..=61_000,
-            udp_idle: std::time::Duration::from_millis(200),
-            ..settings
-        };
+        let short =
+            |settings| Settings { ports: 61_000..=61_000, udp_idle: std::time::Duration::from_millis(200), ..settings };
         let Some(bench) = Bench::new(family, short, &[service]) else { return };
         let sent = bench.sent(&bench.datagram(b"one"));
         let other = Packet { from: family.client(40_001), ..bench.datagram(b"two") };

@@ -83,8 +83,7 @@ pub fn snapshot(services: &[Service]) -> Snapshot {
     for service in services {
         let key = |endpoint: &SocketAddr| Arc::<str>::from(format!("ns/{endpoint}"));
         for (endpoint, _) in &service.backends {
-            let backend =
-                Backend { key: key(endpoint), protocol: Spoken::Http1, endpoints: [*endpoint].into() };
+            let backend = Backend { key: key(endpoint), protocol: Spoken::Http1, endpoints: [*endpoint].into() };
             snapshot.backends.insert(key(endpoint), Arc::new(backend));
         }
         let weighted = |(endpoint, weight): &(SocketAddr, u32)| WeightedBackend {
@@ -162,7 +161,9 @@ impl Stage {
         }
         backend.ip("addr add 10.2.0.3/24 dev b0");
         backend.ip("addr add fd02::3/64 dev b0 nodad");
-        for (namespace, name, v4, v6) in [(&client, "c0", "10.1.0.1", "fd01::1"), (&backend, "b0", "10.2.0.1", "fd02::1")] {
+        for (namespace, name, v4, v6) in
+            [(&client, "c0", "10.1.0.1", "fd01::1"), (&backend, "b0", "10.2.0.1", "fd02::1")]
+        {
             namespace.ip(&format!("route add default via {v4} dev {name}"));
             namespace.ip(&format!("-6 route add default via {v6} dev {name}"));
         }
