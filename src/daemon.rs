@@ -20,9 +20,12 @@ use tokio::{
 mod address;
 mod deny;
 mod fallback;
+mod kernel_path;
 mod lock;
 mod name;
 mod pass;
+#[cfg(feature = "kernel")]
+mod pins;
 mod reporter;
 mod secrecy;
 mod source;
@@ -105,6 +108,7 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass, mut lock: Option<Lock
                 if matches!(request, Request::Status) {
                     let view = Arc::make_mut(&mut reported.view);
                     (view.traffic, view.deny) = (pass.traffic(), pass.denied());
+                    (view.traffic_path, view.kernel) = pass.traffic_path();
                 }
                 // A client that went away needs no answer.
                 let _ = answer.send(reported);

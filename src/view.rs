@@ -32,7 +32,7 @@ pub struct View {
     /// When the daemon started, RFC 3339.
     pub started: String,
     pub config_dir: String,
-    /// `user space`; later which kernel path, and why.
+    /// `user space`, or which kernel path, and why.
     pub traffic_path: String,
     pub state_dir: String,
     /// Why the state directory does not keep what is in force; none when it does.
@@ -53,6 +53,8 @@ pub struct View {
     pub traffic: Traffic,
     /// None without a deny list.
     pub deny: Option<DenyView>,
+    /// None where no eBPF program carries anything.
+    pub kernel: Option<KernelView>,
     /// The plan in force, for [`Request::Plan`] alone.
     #[serde(skip)]
     pub plan: Arc<Plan>,
@@ -110,6 +112,58 @@ pub struct DenyView {
     pub datagrams: u64,
     /// Packets that the kernel path dropped.
     pub packets: u64,
+}
+
+/// The kernel path, at the moment of the question.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KernelView {
+    /// Interfaces with the program, each with how it is attached: `tcx` or `clsact`.
+    pub interfaces: BTreeMap<String, String>,
+    /// What a person should know: an interface that it cannot be attached to, settings that do not fit.
+    pub troubles: Vec<String>,
+    /// Entries in the table of connections, two for each, and how many there can be.
+    pub entries: u32,
+    pub room: u32,
+    pub listeners: Vec<KernelListener>,
+    /// What became of packets that were not sent on.
+    pub packets: BTreeMap<String, u64>,
+}
+
+/// A TCP or UDP listener and who carries its traffic.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KernelListener {
+    pub address: String,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
+    /// `namespace/gateway/listener`.
+    pub listener: String,
+    /// `namespace/route`; empty where none is attached.
+    pub route: String,
+    /// `kernel`, `kernel and user space`, `user space`.
+    pub path: String,
+    /// Why user space has all or a part.
+    pub why: Vec<String>,
+    pub endpoints: Vec<KernelEndpoint>,
+}
+
+/// An endpoint that the kernel path sends to.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KernelEndpoint {
+    pub address: String,
+    /// It is no longer one, and keeps its connections.
+    pub departed: bool,
+    /// In the table now.
+    pub current: u32,
+    /// Since the table was made.
+    pub connections: u64,
+    pub failed: u64,
+    pub packets_to: u64,
+    pub bytes_to: u64,
+    pub packets_from: u64,
+    pub bytes_from: u64,
 }
 
 /// How much is served.

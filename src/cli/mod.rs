@@ -18,6 +18,7 @@ pub mod completion;
 pub mod describe;
 pub mod echo;
 pub mod get;
+pub mod kernel;
 pub mod man;
 pub mod quantity;
 pub mod reload;
@@ -56,6 +57,8 @@ enum Command {
     Test(test::TestFlags),
     /// Make the daemon read its directory now, and wait until it serves
     Reload(RuntimeDir),
+    /// Show what goes through the kernel path, or take it off
+    Kernel(kernel::KernelFlags),
     /// Ask who may declare what
     Auth(auth::AuthFlags),
     /// Answer requests with what was received: a backend for first steps and tests
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Status(flags) => status::run(&flags),
         Command::Test(flags) => test::run(&flags),
         Command::Reload(flags) => reload::run(&flags),
+        Command::Kernel(flags) => kernel::run(&flags),
         Command::Auth(flags) => auth::run(&flags),
         Command::Echo(flags) => echo::run(flags),
         Command::Completion(flags) => completion::run(&flags),

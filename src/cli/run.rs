@@ -3,11 +3,12 @@
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
+    ops::RangeInclusive,
     path::PathBuf,
 };
 
 use clap::{
-    ArgMatches, Args, CommandFactory,
+    ArgMatches, Args, CommandFactory, ValueEnum,
     builder::{BoolishValueParser, RangedU64ValueParser},
     parser::ValueSource,
 };
@@ -42,6 +43,8 @@ pub struct RunOptions {
     pub workers: Option<NonZeroUsize>,
     /// File of prefixes that are not served.
     pub deny_list: Option<PathBuf>,
+    /// The kernel path.
+    pub kernel: KernelOptions,
     /// Bounds on manifests.
     pub bounds: Bounds,
     /// What [`log::init`] takes.
@@ -79,11 +82,64 @@ pub struct RunFlags {
     #[arg(long, env = "GAPI_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = log_level)]
     log_level: String,
     #[command(flatten)]
+    kernel: KernelFlags,
+    #[command(flatten)]
     issuance: IssuanceFlags,
     #[command(flatten)]
     parse: ParseFlags,
     #[command(flatten)]
     traffic: TrafficFlags,
+}
+
+/// What is to be done of the kernel path.
+#[derive(Clone, Debug)]
+pub struct KernelOptions {
+    pub use_: KernelUse,
+    /// Source ports toward backends.
+    pub ports: RangeInclusive<u16>,
+    /// Room in the table of connections.
+    pub connections: u32,
+    /// Listeners (`namespace/gateway/listener`) whose backends see the client's address.
+    pub keep_client: Vec<String>,
+}
+
+/// When TCP and UDP traffic to other machines goes through eBPF programs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum KernelUse {
+    /// When there is any, and the kernel and the privileges are there for it
+    Auto,
+    /// Never: no eBPF program is loaded
+    Off,
+    /// Always: no start without
+    Require,
+}
+
+/// TCP and UDP traffic to other machines.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Kernel path")]
+struct KernelFlags {
+    /// TCP and UDP to other machines through eBPF: where it can be, never, or no start without
+    #[arg(long, env = "GAPI_KERNEL", default_value = "auto", value_name = "WHEN")]
+    kernel: KernelUse,
+    /// Source ports of its own toward backends
+    #[arg(long, env = "GAPI_KERNEL_PORTS", default_value = "61000-65535", value_name = "LOW-HIGH", value_parser = ports)]
+    kernel_ports: RangeInclusive<u16>,
+    /// Connections that the kernel path remembers
+    #[arg(long, env = "GAPI_KERNEL_CONNECTIONS", default_value_t = 131_072, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    kernel_connections: u32,
+    /// Listener whose backends see the client's address and route back through this machine, may be repeated [default: none]
+    #[arg(long, env = "GAPI_KERNEL_KEEP_CLIENT", value_name = "NAMESPACE/GATEWAY/LISTENER", value_delimiter = ',')]
+    kernel_keep_client: Vec<String>,
+}
+
+/// A range of ports: `61000-65535`.
+fn ports(written: &str) -> Result<RangeInclusive<u16>, String> {
+    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    let ends = written.split_once('-').and_then(|(low, high)| Some((port(low)?, port(high)?)));
+    match ends {
+        Some((low, high)) if low <= high => Ok(low..=high),
+        _ => Err("write the first and the last port, such as 61000-65535".to_owned()),
+    }
 }
 
 /// Certificates made here.
@@ -254,6 +310,12 @@ impl RunFlags {
             },
             workers: self.workers,
             deny_list: self.deny_list,
+            kernel: KernelOptions {
+                use_: self.kernel.kernel,
+                ports: self.kernel.kernel_ports,
+                connections: self.kernel.kernel_connections,
+                keep_client: self.kernel.kernel_keep_client,
+            },
             bounds: self.parse.bounds(),
             log_level: self.log_level,
             settings: self.traffic.settings(),

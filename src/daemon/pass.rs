@@ -17,6 +17,7 @@ use super::{
     AGAIN, FIRST_LOOKUP, address,
     deny::Deny,
     fallback::Fallbacks,
+    kernel_path::KernelPath,
     name::Names,
     reporter::{Job, Reporter},
     source::Sources,
@@ -33,7 +34,7 @@ use crate::{
     publish::{DataPlane, inherited::Inherited, store::Store},
     snapshot::Snapshot,
     status::Published,
-    view::{DenyView, Traffic},
+    view::{DenyView, KernelView, Traffic},
 };
 
 /// What was last good, and what a pass needs.
@@ -43,6 +44,7 @@ pub struct Pass {
     pub reporter: Reporter,
     pub engine: Engine,
     pub deny: Deny,
+    kernel_path: KernelPath,
     options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
@@ -73,7 +75,10 @@ impl Pass {
         #[cfg_attr(not(feature = "kernel"), expect(unused_mut))]
         let mut data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
         #[cfg(feature = "kernel")]
-        data_plane.share_out_by(crate::kernel::reuseport::share_out);
+        if options.kernel.use_ != crate::cli::run::KernelUse::Off {
+            data_plane.share_out_by(crate::kernel::reuseport::share_out);
+        }
+        let kernel_path = KernelPath::start(&options)?;
         let deny = Deny::start(&options, &data_plane)?;
         let assigned_path = options.state_dir.join("addresses.json");
         let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
@@ -102,6 +107,7 @@ impl Pass {
             reporter: Reporter::new(options.clone()),
             engine: Engine::open(&options.state_dir, options.issuance.clone()),
             deny,
+            kernel_path,
             options,
         })
     }
@@ -225,6 +231,11 @@ impl Pass {
         self.deny.view(&self.data_plane)
     }
 
+    /// Which way TCP and UDP traffic takes, and what the kernel path carries.
+    pub fn traffic_path(&self) -> (String, Option<KernelView>) {
+        self.kernel_path.view()
+    }
+
     /// Lets requests in flight end, for as long as the drain timeout allows.
     pub fn drain(self) {
         self.data_plane.drain(self.options.settings.drain_timeout);
@@ -255,6 +266,7 @@ impl Pass {
         if let Some(snapshot) = compiled {
             self.snapshot = Arc::new(snapshot);
             self.published.sockets = self.data_plane.publish(self.snapshot.clone());
+            self.kernel_path.publish(self.snapshot.clone());
         } else if self.bound().any(|(_, bound)| bound.is_err()) {
             self.published.sockets = self.data_plane.retry_binds();
         }

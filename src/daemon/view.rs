@@ -53,6 +53,7 @@ pub fn view(facts: Facts) -> View {
         settings: options.in_force.clone(),
         traffic: Traffic::default(),
         deny: None,
+        kernel: None,
         plan: job.plan.clone(),
         objects: Vec::new(),
     }

@@ -179,6 +179,13 @@ impl Path {
         Ok(&self.selected)
     }
 
+    /// Did routes or interfaces change so that [`Path::publish`] would come to something else?
+    pub fn is_stale(&mut self, snapshot: &Snapshot) -> bool {
+        let (netlink, attached) = (&mut self.netlink, &self.attached);
+        let reach = |ip| Reach::new(netlink.route(ip).unwrap_or(Route::Nowhere), |index| attached.has(index));
+        select::select(snapshot, reach) != self.selected
+    }
+
     /// What is going on.
     ///
     /// # Errors
@@ -252,6 +259,26 @@ pub fn detach(pins: &FilePath) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Takes whatever a daemon of gapi pinned below `pins` off this machine; how many daemons' there was.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn detach_all(pins: &FilePath) -> io::Result<usize> {
+    let own = match fs::read_dir(pins) {
+        Ok(own) => own.collect::<Result<Vec<_>, _>>()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    for directory in &own {
+        match directory.file_name().to_string_lossy().starts_with("deny-") {
+            true => deny::detach_all(&directory.path())?,
+            false => detach(&directory.path())?,
+        }
+    }
+    fs::remove_dir_all(pins)?;
+    Ok(own.len())
 }
 
 fn classifier(program: &mut Ebpf) -> &mut SchedClassifier {

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use super::{
     bind::{Bind, nsupdate},
-    dns01::{assert_secret, secret, site, start, wait_until_gone, wait_until_told, wanted},
     dns_double::{self, Asked},
+    dns01::{assert_secret, secret, site, start, wait_until_gone, wait_until_told, wanted},
     harness::{LIMIT, wait_until_ready},
     pebble::Pebble,
 };

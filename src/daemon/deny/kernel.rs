@@ -2,9 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     net::SocketAddr,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -14,9 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sha2::{Digest, Sha256};
-
 use crate::{
+    daemon::pins::pins,
     kernel::deny::{Deny, Listener},
     snapshot::deny::DenyList,
 };
@@ -52,7 +50,7 @@ impl Kernel {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(state_dir: &Path) -> io::Result<Kernel> {
-        let pins = pins(state_dir);
+        let pins = pins("deny", state_dir);
         let (tell, told) = channel();
         let deny = Err("not loaded yet".to_owned());
         let keeper = Keeper { pins, deny, list: Arc::default(), listeners: BTreeSet::new(), failed: None };
@@ -87,15 +85,6 @@ impl Kernel {
             tracing::error!("the thread that keeps the deny list in the kernel has ended");
         }
     }
-}
-
-/// Where links of the daemon of this state directory are pinned in this network.
-fn pins(state_dir: &Path) -> PathBuf {
-    let network = fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
-    let state_dir = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
-    let digest = Sha256::digest(state_dir.as_os_str().as_encoded_bytes());
-    let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    Path::new("/sys/fs/bpf/gapi").join(format!("deny-{network}-{digest}"))
 }
 
 /// What the thread has.

@@ -1,0 +1,283 @@
+//! The programs, kept on a thread of their own: the kernel may take its time, and user space serves meanwhile.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow};
+
+use crate::{
+    cli::run::RunOptions,
+    daemon::pins::pins,
+    kernel::{
+        Path, Settings,
+        maps::Protocol,
+        netlink::Netlink,
+        select::{Reach, Selected, select},
+        statistics::{ServiceLine, Statistics},
+    },
+    snapshot::Snapshot,
+    view::{KernelEndpoint, KernelListener, KernelView},
+};
+
+/// Interfaces, addresses and routes are looked at so often.
+const LOOK: Duration = Duration::from_secs(1);
+/// Entries whose time is over are removed so often.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Whoever asks waits for the answer so long.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// So long may it take to load what is required.
+const LOADING: Duration = Duration::from_secs(30);
+
+/// The thread's end of a channel.
+pub struct Kernel(Sender<Word>);
+
+/// What the thread is told.
+enum Word {
+    /// Load now; the answer is why not.
+    Load(SyncSender<Result<(), String>>),
+    Publish(Arc<Snapshot>),
+    Tell(SyncSender<(String, Option<KernelView>)>),
+}
+
+impl Kernel {
+    /// Starts the thread; with `required` the programs are loaded when this returns.
+    ///
+    /// # Errors
+    /// They cannot be loaded, or the system gives no thread.
+    pub fn start(options: &RunOptions, required: bool) -> anyhow::Result<Kernel> {
+        let (tell, told) = channel();
+        let keeper = Keeper::new(options);
+        let named = thread::Builder::new().name("kernel-path".to_owned());
+        named.spawn(move || keeper.keep(&told)).context("a thread for the kernel path")?;
+        let kernel = Kernel(tell);
+        if required {
+            let (answer, answered) = sync_channel(1);
+            kernel.say(Word::Load(answer));
+            let late = |_| Err(format!("it takes longer than {} seconds", LOADING.as_secs()));
+            let loaded = answered.recv_timeout(LOADING).unwrap_or_else(late);
+            loaded.map_err(|why| anyhow!("--kernel require: {why}"))?;
+        }
+        Ok(kernel)
+    }
+
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.say(Word::Publish(snapshot));
+    }
+
+    pub fn view(&self) -> (String, Option<KernelView>) {
+        let (answer, answered) = sync_channel(1);
+        self.say(Word::Tell(answer));
+        let late = |_| ("the kernel path does not answer; see the journal".to_owned(), None);
+        answered.recv_timeout(PATIENCE).unwrap_or_else(late)
+    }
+
+    fn say(&self, word: Word) {
+        if self.0.send(word).is_err() {
+            tracing::error!("the thread that keeps the kernel path has ended");
+        }
+    }
+}
+
+/// What the thread has.
+struct Keeper {
+    settings: Settings,
+    drain: Duration,
+    keep_client: Vec<String>,
+    snapshot: Arc<Snapshot>,
+    path: Loaded,
+    /// What the kernel path could not be told.
+    failed: Option<String>,
+}
+
+/// The programs.
+enum Loaded {
+    /// There was nothing for them to do so far.
+    NotYet,
+    Yes(Box<Path>),
+    /// And why.
+    No(String),
+}
+
+impl Keeper {
+    fn new(options: &RunOptions) -> Keeper {
+        let traffic = &options.settings;
+        let settings = Settings {
+            pins: pins("path", &options.state_dir),
+            ports: options.kernel.ports.clone(),
+            connections: options.kernel.connections,
+            tcp_idle: traffic.tcp_idle_timeout,
+            udp_idle: traffic.udp_idle_timeout,
+            udp_answered: traffic.udp_stream_timeout,
+            ..Settings::default()
+        };
+        Keeper {
+            settings,
+            drain: traffic.drain_timeout,
+            keep_client: options.kernel.keep_client.clone(),
+            snapshot: Arc::default(),
+            path: Loaded::NotYet,
+            failed: None,
+        }
+    }
+
+    fn keep(mut self, told: &Receiver<Word>) {
+        let (mut look, mut sweep) = (Instant::now() + LOOK, Instant::now() + SWEEP);
+        loop {
+            let now = Instant::now();
+            if look <= now {
+                self.look();
+                look = Instant::now() + LOOK;
+            }
+            if sweep <= now {
+                self.sweep();
+                sweep = Instant::now() + SWEEP;
+            }
+            match told.recv_timeout(look.min(sweep).saturating_duration_since(Instant::now())) {
+                Ok(Word::Load(answer)) => {
+                    self.load();
+                    let loaded = match &self.path {
+                        Loaded::No(why) => Err(why.clone()),
+                        _ => Ok(()),
+                    };
+                    // Whoever asked no longer waits.
+                    _ = answer.send(loaded);
+                }
+                Ok(Word::Publish(snapshot)) => {
+                    self.snapshot = snapshot;
+                    self.publish();
+                }
+                Ok(Word::Tell(answer)) => _ = answer.send(self.view()),
+                Err(RecvTimeoutError::Timeout) => {}
+                // The programs go on; the next run takes them over.
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn load(&mut self) {
+        self.path = match Path::start(self.settings.clone()) {
+            Ok(path) => {
+                path.troubles().iter().for_each(|trouble| tracing::warn!("kernel path: {trouble}"));
+                tracing::info!(pins = %self.settings.pins.display(), "TCP and UDP to other machines goes through the kernel path");
+                Loaded::Yes(Box::new(path))
+            }
+            Err(why) => {
+                tracing::info!("TCP and UDP traffic goes through user space: {why}");
+                Loaded::No(why)
+            }
+        };
+    }
+
+    /// Has the programs go by the snapshot. They are loaded when there is something for them, or when an earlier run left
+    /// them at work.
+    fn publish(&mut self) {
+        if matches!(self.path, Loaded::NotYet) && (self.settings.pins.exists() || self.has_work()) {
+            self.load();
+        }
+        let Loaded::Yes(path) = &mut self.path else { return };
+        let keep_client =
+            |selected: &Selected| self.keep_client.iter().any(|listener| **listener == *selected.listener);
+        self.failed = path.publish(&self.snapshot, keep_client).err();
+        if let Some(why) = &self.failed {
+            tracing::error!("the kernel path goes by what it had before: {why}");
+        }
+    }
+
+    /// Is there a TCP or UDP listener with an endpoint on another machine?
+    fn has_work(&self) -> bool {
+        let Ok(mut netlink) = Netlink::open() else { return false };
+        let reach =
+            |ip: IpAddr| netlink.route(ip).map_or(Reach::User("without a route"), |route| Reach::new(route, |_| true));
+        select(&self.snapshot, reach).iter().any(Selected::is_in_kernel)
+    }
+
+    /// Follows interfaces, addresses and routes.
+    fn look(&mut self) {
+        let is_stale = match &mut self.path {
+            Loaded::Yes(path) => {
+                path.follow_interfaces();
+                path.is_stale(&self.snapshot) || self.failed.is_some()
+            }
+            // A route to an endpoint may have come.
+            Loaded::NotYet => self.has_work(),
+            Loaded::No(_) => false,
+        };
+        if is_stale {
+            self.publish();
+        }
+    }
+
+    fn sweep(&mut self) {
+        let Loaded::Yes(path) = &mut self.path else { return };
+        if let Err(error) = path.sweep(self.drain) {
+            tracing::error!(%error, "old connections of the kernel path cannot be removed");
+        }
+    }
+
+    fn view(&self) -> (String, Option<KernelView>) {
+        let path = match &self.path {
+            Loaded::NotYet => {
+                return ("user space (no TCP or UDP listener has an endpoint on another machine)".to_owned(), None);
+            }
+            Loaded::No(why) => return (format!("user space ({why})"), None),
+            Loaded::Yes(path) => path,
+        };
+        let statistics = match path.statistics() {
+            Ok(statistics) => statistics,
+            Err(error) => return (format!("kernel, which cannot be asked: {error}"), None),
+        };
+        let carried = statistics.services.iter().filter(|service| service.is_in_kernel).count();
+        let listeners = statistics.services.len();
+        let noun = if listeners == 1 { "listener" } else { "listeners" };
+        let text = format!("kernel for {carried} of {listeners} TCP and UDP {noun}, user space for the rest");
+        let troubles = path.troubles().into_iter().chain(self.failed.clone()).collect();
+        (text, Some(view(statistics, troubles)))
+    }
+}
+
+fn view(statistics: Statistics, troubles: Vec<String>) -> KernelView {
+    let Statistics { interfaces, entries, room, services, reasons } = statistics;
+    KernelView {
+        interfaces: interfaces.into_iter().map(|one| (one.name, one.how.to_owned())).collect(),
+        troubles,
+        entries,
+        room,
+        listeners: services.into_iter().map(listener).collect(),
+        packets: reasons.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+    }
+}
+
+fn listener(service: ServiceLine) -> KernelListener {
+    let path = match (service.is_in_kernel, service.user.is_empty()) {
+        (true, true) => "kernel",
+        (true, false) => "kernel and user space",
+        (false, _) => "user space",
+    };
+    let endpoints = service.endpoints.into_iter().map(|one| KernelEndpoint {
+        address: one.address.to_string(),
+        departed: one.is_departed,
+        current: one.current,
+        connections: one.traffic.connections,
+        failed: one.traffic.failed,
+        packets_to: one.traffic.packets_to,
+        bytes_to: one.traffic.bytes_to,
+        packets_from: one.traffic.packets_from,
+        bytes_from: one.traffic.bytes_from,
+    });
+    KernelListener {
+        address: service.socket.to_string(),
+        protocol: if service.protocol == Protocol::Udp { "UDP" } else { "TCP" }.to_owned(),
+        listener: service.listener.to_string(),
+        route: service.route.as_deref().unwrap_or_default().to_owned(),
+        path: path.to_owned(),
+        why: service.user,
+        endpoints: endpoints.collect(),
+    }
+}

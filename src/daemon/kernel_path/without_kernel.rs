@@ -1,0 +1,28 @@
+//! Stands for the kernel path where the program was built without it.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+
+use crate::{cli::run::RunOptions, snapshot::Snapshot, view::KernelView};
+
+const MISSING: &str = "this program was built without the kernel path";
+
+pub struct Kernel;
+
+impl Kernel {
+    /// # Errors
+    /// When it is required.
+    pub fn start(_options: &RunOptions, required: bool) -> anyhow::Result<Kernel> {
+        if required {
+            bail!("--kernel require: {MISSING}");
+        }
+        Ok(Kernel)
+    }
+
+    pub fn publish(&self, _snapshot: Arc<Snapshot>) {}
+
+    pub fn view(&self) -> (String, Option<KernelView>) {
+        (format!("user space ({MISSING})"), None)
+    }
+}
