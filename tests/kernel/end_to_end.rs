@@ -222,7 +222,7 @@ fn a_narrow_way_is_found() {
                 if name == "g1" { (&stage.backend, "b0", 2) } else { (&stage.client, "c0", 1) };
             stage.gateway.ip(&format!("link set {name} mtu 1280"));
             other.ip(&format!("route change 10.{network}.0.0/24 dev {link} mtu 1280 advmss 1460"));
-            other.ip(&format!("-6 route change fd0{network}::/64 dev {link} proto kernel mtu 1280 advmss 1440"));
+            other.ip(&format!("-6 route add fd0{network}::/64 dev {link} metric 1 mtu 1280 advmss 1440"));
             for family in FAMILIES {
                 listen(&stage.backend, family.backend(BACKEND_PORT), echo);
                 transfer(connect(&stage, family.gateway(PORT)).expect("connected"), 4 << 20);
