@@ -9,11 +9,23 @@ use aya::programs::{
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
 
-use super::{PROGRAM, netlink::Interface};
+use super::{
+    PROGRAM,
+    maps::LAYOUT,
+    netlink::{Interface, Netlink},
+    retire::LAYOUT_PINS,
+};
 
-/// The one place among the filters of an interface that is ours: early, with a number that nobody else has.
-const PRIORITY: u16 = 0x6761;
-const HANDLE: TcHandle = TcHandle::new(0, 1);
+/// The place among the filters of an interface, by a number that nobody else has: late, so that whoever drops packets
+/// does so before they are sent on. Likewise for links.
+const PRIORITY: u16 = 49_761;
+const HANDLE: TcHandle = handle(LAYOUT as u16);
+
+/// Filters of different layouts stand side by side.
+const fn handle(layout: u16) -> TcHandle {
+    TcHandle::new(0, layout + 1)
+}
+
 /// The name of a link's pin, before the number of its interface.
 const LINK: &str = "link_";
 
@@ -51,7 +63,7 @@ impl Attached {
         self.interfaces.iter().map(|(index, (name, how))| (*index, &**name, *how))
     }
 
-    /// Attaches to interfaces that came, forgets those that went. What failed is told and tried again the next time.
+    /// Attaches to interfaces that came, forgets those that went; what failed, which is tried again the next time.
     pub fn follow(
         &mut self,
         interfaces: &[Interface],
@@ -108,7 +120,7 @@ fn tcx(program: &mut SchedClassifier, pin: &Path, name: &str) -> Result<(), Stri
         // Of an interface that is no more: its number was given out again.
         _ = fs::remove_file(pin);
     }
-    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let order = TcAttachOptions::TcxOrder(LinkOrder::last());
     let id = program.attach_with_options(name, TcAttachType::Ingress, order).map_err(|error| chain(&error))?;
     let link = program.take_link(id).map_err(|error| chain(&error))?;
     let link: FdLink = link.try_into().map_err(|error| chain(&error))?;
@@ -141,18 +153,35 @@ fn detach_one(pins: &Path, index: u32, name: &str, how: How) -> io::Result<()> {
     }
 }
 
-/// Takes the program off every interface: with the link's pin its last holder goes, filters are removed.
-pub fn detach(pins: &Path, interfaces: &[Interface]) {
-    if let Ok(entries) = fs::read_dir(pins) {
-        let links = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(LINK));
-        for link in links {
-            _ = fs::remove_file(link.path());
-        }
-    }
+/// Takes the program off every interface: with the link's pin its last holder goes; filters are removed, and their qdisc
+/// when nobody else has a filter there.
+pub fn detach(pins: &Path, interfaces: &[Interface], netlink: &mut Netlink) {
+    remove_links(pins);
     for interface in interfaces.iter().filter(|interface| !interface.is_loopback) {
         // Most have none.
-        _ = detach_one(pins, interface.index, &interface.name, How::Clsact);
+        if detach_one(pins, interface.index, &interface.name, How::Clsact).is_ok() {
+            _ = netlink.remove_clsact(interface.index);
+        }
     }
+}
+
+/// Takes the program of one layout off every interface.
+pub fn detach_layout(pins: &Path, interfaces: &[Interface]) {
+    remove_links(pins);
+    let name = pins.file_name().unwrap_or_default().to_string_lossy();
+    let Some(layout) = name.strip_prefix(LAYOUT_PINS).and_then(|layout| layout.parse::<u16>().ok()) else { return };
+    for interface in interfaces.iter().filter(|interface| !interface.is_loopback) {
+        let attached =
+            SchedClassifierLink::attached(&interface.name, TcAttachType::Ingress, PRIORITY, handle(layout), None);
+        // Most have none.
+        _ = attached.map(aya::programs::Link::detach);
+    }
+}
+
+fn remove_links(pins: &Path) {
+    let entries = fs::read_dir(pins).into_iter().flatten().flatten();
+    let links = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(LINK));
+    links.for_each(|link| _ = fs::remove_file(link.path()));
 }
 
 /// An error with its causes.

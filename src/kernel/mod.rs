@@ -27,6 +27,7 @@ mod generation;
 pub mod maglev;
 pub mod maps;
 pub mod netlink;
+mod retire;
 pub mod select;
 pub mod setting;
 pub mod statistics;
@@ -37,6 +38,7 @@ use attach::{Attached, How, chain};
 use generation::Generations;
 use maps::{Address, Connection, LAYOUT, REASONS, Told, Traffic, Tuple};
 use netlink::{Netlink, Route};
+use retire::{LAYOUT_PINS, Retired};
 use select::{Reach, Selected};
 pub use setting::{PINS, Settings};
 use statistics::{EndpointLine, InterfaceLine, ServiceLine, Statistics};
@@ -63,10 +65,13 @@ pub struct Path {
     traffic: PerCpuArray<MapData, Traffic>,
     reasons: PerCpuArray<MapData, u64>,
     addresses: HashMap<MapData, Address, u32>,
+    /// Of the last look at the interfaces.
+    failures: Vec<String>,
     /// How many entries the table of connections has room for.
     room: u32,
     selected: Vec<Selected>,
     drain: Drain,
+    retired: Retired,
 }
 
 impl Path {
@@ -76,7 +81,10 @@ impl Path {
     /// # Errors
     /// One line that says what the kernel refused: no privilege, an old kernel, no bpffs.
     pub fn start(settings: Settings) -> Result<Path, String> {
-        let pins = settings.pins.join(format!("layout-{LAYOUT}"));
+        if settings.ports.is_empty() || *settings.ports.start() == 0 {
+            return Err(format!("source ports {:?}: no such range", settings.ports));
+        }
+        let pins = settings.pins.join(format!("{LAYOUT_PINS}{LAYOUT}"));
         fs::create_dir_all(&pins).map_err(|error| no_pins(&settings.pins, &error))?;
         let netlink = Netlink::open().map_err(|error| format!("no netlink socket: {error}"))?;
         let mut program = EbpfLoader::new()
@@ -104,47 +112,47 @@ impl Path {
             traffic: typed(&mut program, "gapi_traffic").map_err(broken)?,
             reasons: typed(&mut program, "gapi_reasons").map_err(broken)?,
             addresses: typed(&mut program, "gapi_addresses").map_err(broken)?,
+            retired: Retired::new(&settings.pins, &pins),
             settings,
             pins,
             program,
             how,
             netlink,
             attached: Attached::default(),
+            failures: Vec::new(),
             selected: Vec::new(),
             drain: Drain::default(),
         };
-        let failures = path.follow_interfaces();
-        if path.attached.iter().next().is_none() && !failures.is_empty() {
-            return Err(failures.join("; "));
+        path.follow_interfaces();
+        if path.attached.iter().next().is_none() && !path.failures.is_empty() {
+            return Err(path.failures.join("; "));
         }
         Ok(path)
     }
 
-    /// What a person should know of the settings, if anything.
-    pub fn trouble(&self) -> Option<String> {
+    /// What a person should know, a line each: interfaces that could not be attached to, settings that do not fit.
+    pub fn troubles(&self) -> Vec<String> {
         let wanted = self.settings.connections.saturating_mul(2).max(2);
         let size = (self.room != wanted).then(|| {
-            format!(
-                "the table of connections keeps its room for {} until the programs are detached: it is in use",
-                self.room / 2
-            )
+            format!("the table of connections keeps its room for {} until the programs are detached", self.room / 2)
         });
-        self.settings.trouble().into_iter().chain(size).reduce(|one, other| format!("{one}; {other}"))
+        self.failures.iter().cloned().chain(self.settings.overlap()).chain(size).collect()
     }
 
-    /// Attaches to interfaces that came, forgets those that went, and learns this machine's addresses; what failed.
-    /// Call it at start, when interfaces, addresses or routes change, and before [`Path::publish`]; it is cheap.
-    pub fn follow_interfaces(&mut self) -> Vec<String> {
-        let interfaces = match self.netlink.interfaces() {
-            Ok(interfaces) => interfaces,
-            Err(error) => return vec![format!("the interfaces cannot be listed: {error}")],
+    /// Attaches to interfaces that came, forgets those that went, and learns this machine's addresses; what failed is
+    /// among the [`Path::troubles`]. Call it when interfaces, addresses or routes change, and [`Path::publish`] after it;
+    /// it is cheap.
+    pub fn follow_interfaces(&mut self) {
+        self.failures = match self.netlink.interfaces() {
+            Ok(interfaces) => {
+                let program = classifier(&mut self.program);
+                self.attached.follow(&interfaces, program, &self.pins, self.how)
+            }
+            Err(error) => vec![format!("the interfaces cannot be listed: {error}")],
         };
-        let program = classifier(&mut self.program);
-        let mut failures = self.attached.follow(&interfaces, program, &self.pins, self.how);
         if let Err(error) = self.follow_addresses() {
-            failures.push(format!("this machine's addresses cannot be told to the programs: {error}"));
+            self.failures.push(format!("this machine's addresses cannot be told to the programs: {error}"));
         }
-        failures
     }
 
     fn follow_addresses(&mut self) -> io::Result<()> {
@@ -175,6 +183,7 @@ impl Path {
         let reach = |ip| Reach::new(netlink.route(ip).unwrap_or(Route::Nowhere), |index| attached.has(index));
         let selected = select::select(snapshot, reach);
         self.generations.publish(&selected, keep_client)?;
+        self.failures.extend(self.retired.stop());
         self.selected = selected;
         Ok(&self.selected)
     }
@@ -246,14 +255,15 @@ impl Path {
 /// # Errors
 /// When something cannot be removed.
 pub fn detach(pins: &FilePath) -> io::Result<()> {
-    let interfaces = Netlink::open()?.interfaces()?;
+    let mut netlink = Netlink::open()?;
+    let interfaces = netlink.interfaces()?;
     let layouts = match fs::read_dir(pins) {
         Ok(layouts) => layouts.collect::<Result<Vec<_>, _>>()?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
     for layout in &layouts {
-        attach::detach(&layout.path(), &interfaces);
+        attach::detach(&layout.path(), &interfaces, &mut netlink);
     }
     match fs::remove_dir_all(pins) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -14,6 +14,14 @@ const NEWADDR: u16 = libc::RTM_NEWADDR;
 const GETADDR: u16 = libc::RTM_GETADDR;
 const NEWROUTE: u16 = libc::RTM_NEWROUTE;
 const GETROUTE: u16 = libc::RTM_GETROUTE;
+const DELQDISC: u16 = libc::RTM_DELQDISC;
+const NEWTFILTER: u16 = libc::RTM_NEWTFILTER;
+const GETTFILTER: u16 = libc::RTM_GETTFILTER;
+/// The handle of clsact, where it is, and its two lists of filters (linux/pkt_sched.h).
+const CLSACT: u32 = 0xffff_0000;
+const TC_H_CLSACT: u32 = 0xffff_fff1;
+const CLSACT_INGRESS: u32 = 0xffff_fff2;
+const CLSACT_EGRESS: u32 = 0xffff_fff3;
 /// Bytes of `struct nlmsghdr` and of an attribute's header.
 const HEADER: usize = 16;
 const ATTRIBUTE: usize = 4;
@@ -116,6 +124,20 @@ impl Netlink {
         }
     }
 
+    /// Removes the qdisc clsact of an interface unless it has filters.
+    ///
+    /// # Errors
+    /// When the kernel does not answer, or there is none.
+    pub fn remove_clsact(&mut self, interface: u32) -> io::Result<()> {
+        for parent in [CLSACT_INGRESS, CLSACT_EGRESS] {
+            if !self.dump(GETTFILTER, NEWTFILTER, &traffic_control(interface, 0, parent))?.is_empty() {
+                return Ok(());
+            }
+        }
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        self.ask(DELQDISC, flags, &traffic_control(interface, CLSACT, TC_H_CLSACT), 0).map(drop)
+    }
+
     fn dump(&mut self, kind: u16, answer: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         self.ask(kind, (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16, body, answer)
     }
@@ -152,6 +174,11 @@ impl Netlink {
             }
         }
     }
+}
+
+/// struct tcmsg.
+fn traffic_control(interface: u32, handle: u32, parent: u32) -> Vec<u8> {
+    [0, interface, handle, parent, 0].into_iter().flat_map(u32::to_ne_bytes).collect()
 }
 
 fn is_no_route(error: i32) -> bool {

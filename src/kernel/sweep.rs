@@ -27,6 +27,7 @@ impl Path {
     /// # Errors
     /// When a map cannot be read or written.
     pub fn sweep(&mut self, drain: Duration) -> Result<usize, MapError> {
+        self.retired.end_after(drain, &mut self.netlink);
         let now = Instant::now();
         let (clock, told) = (monotonic(), self.settings.told());
         let mut over = Vec::new();

@@ -10,6 +10,7 @@ use aya::maps::MapData;
 
 /// Of `enum bpf_cmd`.
 const MAP_CREATE: libc::c_long = 0;
+const MAP_DELETE_ELEM: libc::c_long = 3;
 /// Likewise (Linux 5.6).
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const TYPE_ARRAY: u32 = 2;
@@ -24,6 +25,16 @@ struct Create {
     value_size: u32,
     max_entries: u32,
     map_flags: u32,
+}
+
+/// Those for [`MAP_DELETE_ELEM`].
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    zero: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 /// The member `batch` of `union bpf_attr`.
@@ -69,6 +80,17 @@ pub fn place(outer: &MapData, tables: &[(u32, MapData)]) -> io::Result<()> {
     let keys: Vec<u32> = tables.iter().map(|(place, _)| *place).collect();
     let values: Vec<u32> = tables.iter().map(|(_, table)| table.fd().as_fd().as_raw_fd() as u32).collect();
     update(outer.fd(), &keys, &values)
+}
+
+/// Leaves the first place of an outer array without a map.
+///
+/// # Errors
+/// As of `bpf(2)`.
+pub fn clear_first(outer: &MapData) -> io::Result<()> {
+    let key = 0_u32;
+    let map_fd = outer.fd().as_fd().as_raw_fd() as u32;
+    let mut element = Element { map_fd, zero: 0, key: &raw const key as u64, value: 0, flags: 0 };
+    bpf(MAP_DELETE_ELEM, &mut element).map(drop)
 }
 
 fn update(map: impl AsFd, keys: &[u32], values: &[u32]) -> io::Result<()> {

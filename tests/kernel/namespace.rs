@@ -51,7 +51,7 @@ impl Namespace {
         self.command("ip", arguments);
     }
 
-    fn command(&self, program: &str, arguments: &str) {
+    pub fn command(&self, program: &str, arguments: &str) {
         if let Err(why) = self.attempt(program, arguments) {
             panic!("{program} {arguments}: {why}");
         }
