@@ -331,11 +331,11 @@ fn related(object: &Value, other: &Value) -> bool {
     let name = text(object, "/metadata/name");
     match (kind, other_kind) {
         (Kind::GatewayClass, Kind::Gateway) => text(other, "/spec/gatewayClassName") == name,
-        (Kind::Gateway, Kind::HttpRoute) => parent_refs(other).any(|(_, parent)| is_parent(parent, other, object)),
+        (Kind::Gateway, kind) if kind.is_route() => parent_refs(other).any(|(_, parent)| is_parent(parent, other, object)),
         (Kind::Gateway, Kind::Service) => {
             same_namespace && text(other, "/metadata/labels/gateway.networking.k8s.io~1gateway-name") == name
         }
-        (Kind::HttpRoute, Kind::Service | Kind::EndpointSlice | Kind::Endpoints) => {
+        (kind, Kind::Service | Kind::EndpointSlice | Kind::Endpoints) if kind.is_route() => {
             backend_refs(object).any(|backend| {
                 let namespace = match text(backend, "/namespace") {
                     "" => text(object, "/metadata/namespace"),

@@ -108,6 +108,7 @@ reasons! {
     LISTENER_OVERLAPPING_HOSTNAMES = Listener "OverlappingTLSConfig" "True" "OverlappingHostnames";
 
     ROUTE_ACCEPTED = Route "Accepted" "True" "Accepted";
+    ROUTE_HOSTNAME_CONFLICT = Route "Accepted" "False" "HostnameConflict";
     ROUTE_INCOMPATIBLE_FILTERS = Route "Accepted" "False" "IncompatibleFilters";
     ROUTE_NOT_ALLOWED_BY_LISTENERS = Route "Accepted" "False" "NotAllowedByListeners";
     ROUTE_NO_MATCHING_LISTENER_HOSTNAME = Route "Accepted" "False" "NoMatchingListenerHostname";

@@ -107,7 +107,16 @@ kinds! {
     UdpRoute "UDPRoute" "gateway.networking.k8s.io" ["v1", "v1alpha2"], "udproutes" "udproute" [], true;
 }
 
+/// The kinds that attach to Gateways.
+pub const ROUTE_KINDS: [Kind; 5] =
+    [Kind::GrpcRoute, Kind::HttpRoute, Kind::TcpRoute, Kind::TlsRoute, Kind::UdpRoute];
+
 impl Kind {
+    /// Does it attach to Gateways?
+    pub fn is_route(self) -> bool {
+        ROUTE_KINDS.contains(&self)
+    }
+
     /// Names, group and versions of this kind.
     pub fn names(self) -> &'static KindNames {
         KINDS.iter().find(|names| names.kind == self).expect("every kind has a row in KINDS")

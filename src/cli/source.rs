@@ -18,7 +18,16 @@ use crate::{
 use super::Failure;
 
 /// Kinds that have status files.
-const KINDS_WITH_FILES: [Kind; 4] = [Kind::Gateway, Kind::GatewayClass, Kind::HttpRoute, Kind::Service];
+const KINDS_WITH_FILES: [Kind; 8] = [
+    Kind::Gateway,
+    Kind::GatewayClass,
+    Kind::GrpcRoute,
+    Kind::HttpRoute,
+    Kind::Service,
+    Kind::TcpRoute,
+    Kind::TlsRoute,
+    Kind::UdpRoute,
+];
 /// Name of the directory of cluster-scoped objects.
 const CLUSTER: &str = "_cluster";
 /// A status file is at most this long.

@@ -122,7 +122,7 @@ fn counts(documents: &Documents) -> Counts {
                     add(&mut counts.listeners, is_true(list(listener, "/conditions"), "Programmed"));
                 }
             }
-            Some(Kind::HttpRoute) => {
+            Some(kind) if kind.is_route() => {
                 let mut parents = list(status, "/status/parents").iter();
                 add(&mut counts.routes, parents.any(|parent| is_true(list(parent, "/conditions"), "Accepted")));
             }

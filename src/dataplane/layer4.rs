@@ -207,7 +207,7 @@ fn ended(relayed: Result<(), Cut>, client: &TcpStream, backend: &TcpStream) -> R
 
 /// Has the connection end in a reset when it is closed, which loses what waits to be sent: the sign that not all was
 /// well.
-fn reset(stream: &TcpStream) {
+pub(super) fn reset(stream: &TcpStream) {
     let lingered: io::Result<()> = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     // Then it ends in order, which says less.
     _ = lingered;

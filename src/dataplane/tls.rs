@@ -18,6 +18,7 @@ use super::{
     ConnectionTls,
     hello::{self, Hello},
     io::Protocol,
+    layer4,
     ticket::Tickets,
     turn::Wire,
 };
@@ -93,6 +94,11 @@ impl Tls {
         let listener = find_listener(&snapshot, socket, server_name.as_deref());
         let chosen = listener.and_then(|listener| Some((listener, answer(listener, &hello)?)));
         let Some((listener, key)) = chosen else {
+            // Where TLS never ends here, nobody is there to send an alert: it is as if the port were closed.
+            if only_passes(&snapshot, socket) {
+                layer4::reset(&stream);
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, NOBODY));
+            }
             let alert = if server_name.is_none() { MISSING_EXTENSION } else { UNRECOGNIZED_NAME };
             return Err(refuse(stream, alert).await);
         };
@@ -139,6 +145,12 @@ pub(super) fn find_listener<'a>(
     listeners.find(name.unwrap_or("")).next().map(|listener| &**listener)
 }
 
+/// Do all listeners of `socket` pass TLS through to backends?
+fn only_passes(snapshot: &Snapshot, socket: SocketAddr) -> bool {
+    let passes = |listener: &Arc<Listener>| listener.protocol == ListenerProtocol::TlsPassthrough;
+    snapshot.sockets.get(&socket).is_some_and(|socket| socket.listeners.iter().all(passes))
+}
+
 /// Who answers a ClientHello.
 enum Answer {
     Certificate(Arc<CertifiedKey>),
@@ -175,9 +187,11 @@ fn has_name(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     parsed.is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, name).is_ok())
 }
 
+const NOBODY: &str = "no listener with a certificate, and no backend, has the server name";
+
 async fn refuse(mut stream: TcpStream, alert: u8) -> io::Error {
     match hello::alert(&mut stream, alert).await {
-        Ok(()) => io::Error::new(io::ErrorKind::InvalidInput, "no listener with a certificate has the server name"),
+        Ok(()) => io::Error::new(io::ErrorKind::InvalidInput, NOBODY),
         Err(error) => error,
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn listeners(
         return Err(Problem::new(ROUTE_NO_MATCHING_PARENT, field, message, ""));
     }
     let namespace = &*object.key.namespace;
-    let allows = |l: &usize| gateway.listeners[*l].allows("HTTPRoute", namespace, &gateway.key.namespace, index);
+    let allows = |l: &usize| gateway.listeners[*l].allows(&object.key.kind, namespace, &gateway.key.namespace, index);
     let allowed: Vec<usize> = selected.iter().copied().filter(|l| allows(l).is_ok()).collect();
     if allowed.is_empty() {
         let facts: Vec<String> = selected.iter().filter_map(|l| allows(l).err()).collect();

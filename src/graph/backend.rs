@@ -46,6 +46,52 @@ pub enum Target {
     Name { host: String, port: u16 },
 }
 
+/// What goes to a backend. One port of a Service may be several backends, one for each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Traffic {
+    Http,
+    Grpc,
+    Tcp,
+    Udp,
+}
+
+impl Traffic {
+    /// What a route of this kind sends.
+    fn of(kind: Kind) -> Traffic {
+        match kind {
+            Kind::GrpcRoute => Traffic::Grpc,
+            Kind::TcpRoute | Kind::TlsRoute => Traffic::Tcp,
+            Kind::UdpRoute => Traffic::Udp,
+            _ => Traffic::Http,
+        }
+    }
+
+    /// The end of a backend's key.
+    fn suffix(self) -> &'static str {
+        match self {
+            Traffic::Http => "",
+            Traffic::Grpc => "/grpc",
+            Traffic::Tcp => "/tcp",
+            Traffic::Udp => "/udp",
+        }
+    }
+
+    /// `protocol` of the ports that it goes to.
+    fn transport(self) -> &'static str {
+        if self == Traffic::Udp { "UDP" } else { "TCP" }
+    }
+
+    /// What becomes of it without an endpoint.
+    fn fate(self) -> &'static str {
+        match self {
+            Traffic::Http => "requests are answered 503",
+            Traffic::Grpc => "calls are answered UNAVAILABLE",
+            Traffic::Tcp => "connections are reset",
+            Traffic::Udp => "datagrams are dropped",
+        }
+    }
+}
+
 /// Resolves references to backends, each Service's port once.
 pub(super) struct Backends<'a> {
     index: &'a Index<'a>,
@@ -92,13 +138,13 @@ impl<'a> Backends<'a> {
         ResolvedBackends { usable: self.usable, noted: self.noted, findings: self.findings }
     }
 
-    /// The key of the backend that a route of kind `from_kind` in `from` refers to at `field`.
+    /// The key of the backend that a route of kind `kind` in namespace `from` refers to at `field`.
     ///
     /// # Errors
     /// The problem, with the reason of `ResolvedRefs`.
     pub fn resolve(
         &mut self,
-        from_kind: &str,
+        kind: Kind,
         from: &str,
         reference: &ObjectReference,
         field: &dyn Display,
@@ -111,7 +157,7 @@ impl<'a> Backends<'a> {
         }
         let namespace = reference.namespace.as_deref().unwrap_or(from);
         let crossing = Crossing {
-            from_kind,
+            from_kind: kind.names().name,
             from_namespace: from,
             to_group: "",
             to_kind: "Service",
@@ -136,8 +182,9 @@ impl<'a> Backends<'a> {
                 "write the port of the Service",
             ));
         };
-        let key: Arc<str> = format!("{namespace}/{}:{port}", reference.name).into();
-        match self.at(&key, service, port) {
+        let traffic = Traffic::of(kind);
+        let key: Arc<str> = format!("{namespace}/{}:{port}{}", reference.name, traffic.suffix()).into();
+        match self.at(&key, service, port, traffic) {
             Ok(()) => Ok(key),
             Err(Unusable { reason, message, remedy }) => {
                 Err(Problem::new(reason, format!("{field}.port"), message.as_str(), remedy.as_str()))
@@ -150,16 +197,16 @@ impl<'a> Backends<'a> {
         if self.usable.contains_key(key) || self.take_over(key) {
             return true;
         }
-        let service = parts(key).and_then(|(namespace, name, port)| {
-            Some((self.index.get(Kind::Service, namespace, name)?, port.parse().ok()?))
+        let service = parts(key).and_then(|(namespace, name, port, traffic)| {
+            Some((self.index.get(Kind::Service, namespace, name)?, port, traffic))
         });
-        service.is_some_and(|(service, port)| self.at(key, service, port).is_ok())
+        service.is_some_and(|(service, port, traffic)| self.at(key, service, port, traffic).is_ok())
     }
 
-    fn at(&mut self, key: &Arc<str>, service: &'a Object, port: u16) -> Result<(), &Unusable> {
+    fn at(&mut self, key: &Arc<str>, service: &'a Object, port: u16, traffic: Traffic) -> Result<(), &Unusable> {
         if !self.usable.contains_key(key) && !self.unusable.contains_key(key) && !self.take_over(key) {
             let said = self.findings.len();
-            match self.backend(service, port) {
+            match self.backend(service, port, traffic) {
                 Ok(backend) => _ = self.usable.insert(key.clone(), backend),
                 Err(unusable) => _ = self.unusable.insert(key.clone(), unusable),
             }
@@ -186,32 +233,34 @@ impl<'a> Backends<'a> {
         }
     }
 
-    fn backend(&mut self, object: &'a Object, number: u16) -> Result<Backend, Unusable> {
+    fn backend(&mut self, object: &'a Object, number: u16, traffic: Traffic) -> Result<Backend, Unusable> {
         let not_found = |message: String, remedy: &str| Unusable {
             reason: ROUTE_BACKEND_NOT_FOUND,
             message,
             remedy: remedy.into(),
         };
         let spec: &ServiceSpec = object.typed(Some("spec")).map_err(|error| not_found(error, ""))?;
-        let port = spec.ports.iter().find(|port| port.port == number && matches!(port.protocol.as_str(), "" | "TCP"));
+        let transport = traffic.transport();
+        let port = spec.ports.iter().find(|port| port.port == number && protocol(&port.protocol) == transport);
         if spec.type_ == "ExternalName" {
-            return external(object, spec, port, number);
+            return external(object, spec, port, number, traffic);
         }
         let Some(port) = port else {
             if spec.ports.iter().any(|port| port.port == number) {
-                let message = format!("port {number} of {} is not TCP", object.key);
-                return Err(Unusable { reason: ROUTE_UNSUPPORTED_PROTOCOL, message, remedy: "name a TCP port".into() });
+                let message = format!("port {number} of {} is not {transport}", object.key);
+                let remedy = format!("name a {transport} port");
+                return Err(Unusable { reason: ROUTE_UNSUPPORTED_PROTOCOL, message, remedy });
             }
             let ports: Vec<String> = spec.ports.iter().map(|port| port.port.to_string()).collect();
             let has = if ports.is_empty() { "it has none".into() } else { format!("it has {}", ports.join(", ")) };
             return Err(not_found(format!("{} has no port {number}; {has}", object.key), ""));
         };
-        let h2c = is_h2c(object, port)?;
-        Ok(Backend { h2c, target: Target::Addresses(self.endpoints(object, port)) })
+        let h2c = is_h2c(object, port, traffic)?;
+        Ok(Backend { h2c, target: Target::Addresses(self.endpoints(object, port, traffic)) })
     }
 
     /// Ready endpoints: of the EndpointSlices, or, where there is none, of the Endpoints object.
-    fn endpoints(&mut self, service: &'a Object, port: &ServicePort) -> Arc<[SocketAddr]> {
+    fn endpoints(&mut self, service: &'a Object, port: &ServicePort, traffic: Traffic) -> Arc<[SocketAddr]> {
         let (namespace, name) = (&*service.key.namespace, &*service.key.name);
         let by_service = self.slices.get_or_insert_with(|| by_service(self.index));
         let slices = by_service.get(&(namespace, name)).map_or(&[][..], Vec::as_slice);
@@ -224,9 +273,10 @@ impl<'a> Backends<'a> {
             found.add_endpoints(endpoints, port);
         }
         if found.addresses.is_empty() {
+            let fate = traffic.fate();
             let (message, remedy) = if slices.is_empty() && endpoints.is_none() {
                 let remedy = format!("write an EndpointSlice with label kubernetes.io/service-name: {name}");
-                (format!("port {} has no endpoints: requests are answered 503", port.port), remedy)
+                (format!("port {} has no endpoints: {fate}", port.port), remedy)
             } else if !found.port {
                 let named = port.name.as_deref().filter(|name| !name.is_empty());
                 let named = named.map_or("without a name".to_string(), |name| format!("named {name}"));
@@ -234,7 +284,7 @@ impl<'a> Backends<'a> {
                     format!("port {} has no endpoints: no EndpointSlice or Endpoints has a port {named}", port.port);
                 (message, "name the port there as in the Service".to_string())
             } else {
-                (format!("port {} has no ready endpoint: requests are answered 503", port.port), String::new())
+                (format!("port {} has no ready endpoint: {fate}", port.port), String::new())
             };
             self.findings.push(warning(service, "spec.ports", "NoEndpoints", message, remedy));
         }
@@ -244,16 +294,23 @@ impl<'a> Backends<'a> {
     }
 }
 
-/// Namespace, Service and port of a backend's key.
-fn parts(key: &str) -> Option<(&str, &str, &str)> {
+/// Namespace, Service and port of a backend's key, and what goes there.
+fn parts(key: &str) -> Option<(&str, &str, u16, Traffic)> {
     let (namespace, rest) = key.split_once('/')?;
     let (name, port) = rest.rsplit_once(':')?;
-    Some((namespace, name, port))
+    let all = [Traffic::Grpc, Traffic::Tcp, Traffic::Udp, Traffic::Http];
+    let (port, traffic) = all.iter().find_map(|traffic| Some((port.strip_suffix(traffic.suffix())?, *traffic)))?;
+    Some((namespace, name, port.parse().ok()?, traffic))
+}
+
+/// `protocol` of a port, which is TCP where nothing is written.
+fn protocol(written: &str) -> &str {
+    if written.is_empty() { "TCP" } else { written }
 }
 
 /// The namespace and name of the Service of a backend's key.
 pub(super) fn service_of_key(key: &str) -> Option<(&str, &str)> {
-    parts(key).map(|(namespace, name, _)| (namespace, name))
+    parts(key).map(|(namespace, name, ..)| (namespace, name))
 }
 
 /// The namespace and name of the Service that an object is, or has the endpoints of.
@@ -277,13 +334,19 @@ fn by_service<'a>(index: &Index<'a>) -> SlicesByService<'a> {
 }
 
 /// An ExternalName is reached at the port of the reference: it has no target ports.
-fn external(object: &Object, spec: &ServiceSpec, port: Option<&ServicePort>, number: u16) -> Result<Backend, Unusable> {
+fn external(
+    object: &Object,
+    spec: &ServiceSpec,
+    port: Option<&ServicePort>,
+    number: u16,
+    traffic: Traffic,
+) -> Result<Backend, Unusable> {
     if port.is_none() && !spec.ports.is_empty() {
         let ports: Vec<String> = spec.ports.iter().map(|port| port.port.to_string()).collect();
         let message = format!("{} has no port {number}; it has {}", object.key, ports.join(", "));
         return Err(Unusable { reason: ROUTE_BACKEND_NOT_FOUND, message, remedy: String::new() });
     }
-    let h2c = port.map_or(Ok(false), |port| is_h2c(object, port))?;
+    let h2c = port.map_or(Ok(traffic == Traffic::Grpc), |port| is_h2c(object, port, traffic))?;
     let host = spec.external_name.as_deref().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
     // An address written as a name needs no resolver.
     let target = match host.parse::<IpAddr>() {
@@ -293,10 +356,14 @@ fn external(object: &Object, spec: &ServiceSpec, port: Option<&ServicePort>, num
     Ok(Backend { h2c, target })
 }
 
-/// `appProtocol`: the Kubernetes standard names (KEP-3726), and the plain words that charts use for the same.
-fn is_h2c(object: &Object, port: &ServicePort) -> Result<bool, Unusable> {
+/// `appProtocol`: the Kubernetes standard names (KEP-3726), and the plain words that charts use for the same. gRPC is
+/// HTTP/2 whatever it says, and what goes through TCP or UDP is nobody's business.
+fn is_h2c(object: &Object, port: &ServicePort, traffic: Traffic) -> Result<bool, Unusable> {
+    if matches!(traffic, Traffic::Tcp | Traffic::Udp) {
+        return Ok(false);
+    }
     match port.app_protocol.as_deref().unwrap_or_default() {
-        "" | "http" | "HTTP" | "kubernetes.io/ws" => Ok(false),
+        "" | "http" | "HTTP" | "kubernetes.io/ws" => Ok(traffic == Traffic::Grpc),
         "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Ok(true),
         other => Err(Unusable {
             reason: ROUTE_UNSUPPORTED_PROTOCOL,
@@ -338,8 +405,9 @@ impl Found {
     /// leaves it to the Service.
     fn number(&mut self, ports: &[EndpointPort], port: &ServicePort) -> Option<u16> {
         let name = port.name.as_deref().unwrap_or_default();
-        let tcp = |one: &&EndpointPort| one.protocol.as_deref().unwrap_or("TCP") == "TCP";
-        let own = ports.iter().filter(tcp).find(|one| one.name.as_deref().unwrap_or_default() == name)?;
+        let transport = protocol(&port.protocol);
+        let same = |one: &&EndpointPort| protocol(one.protocol.as_deref().unwrap_or_default()) == transport;
+        let own = ports.iter().filter(same).find(|one| one.name.as_deref().unwrap_or_default() == name)?;
         self.port = true;
         own.port.or_else(|| match &port.target_port {
             Some(Value::Number(number)) => u16::try_from(number.as_u64()?).ok(),

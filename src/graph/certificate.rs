@@ -90,7 +90,7 @@ impl Referrer<'_> {
         let mut resolved = Resolved::default();
         if references.is_empty() {
             let field = format!("{}.tls.certificateRefs", self.field);
-            let message = "an HTTPS listener needs a certificate";
+            let message = "a listener that ends TLS needs a certificate";
             resolved.problems.push(Problem::new(
                 LISTENER_INVALID_CERTIFICATE_REF,
                 field,

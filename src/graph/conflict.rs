@@ -1,8 +1,9 @@
 //! Listeners that cannot be told apart, within a Gateway and among Gateways that share an address.
 //!
 //! All listeners at one address and port form one set, as if they were of one Gateway (GatewaySpec, "Distinct
-//! Listeners"): they must have one protocol and different hostnames. Within a Gateway all that clash are Conflicted;
-//! among Gateways the older keeps what it has and the newer is told.
+//! Listeners"): they must have one protocol and different hostnames. HTTPS and TLS listeners share a port by hostname, and
+//! UDP ports are others than those of TCP. Within a Gateway all that clash are Conflicted; among Gateways the older keeps
+//! what it has and the newer is told.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -81,9 +82,19 @@ fn clash(own: &Listener, other: &Listener, name: &str) -> Option<Problem> {
         return None;
     }
     let (field, port) = (own.field(), own.spec.port);
-    if own.spec.protocol != other.spec.protocol {
-        let message =
-            format!("{name} has port {port} for protocol {}, this one for {}", other.spec.protocol, own.spec.protocol);
+    if own.is_udp() != other.is_udp() {
+        return None;
+    }
+    let (own_protocol, other_protocol) = (own.spec.protocol.as_str(), other.spec.protocol.as_str());
+    // The server name tells HTTPS and TLS listeners apart; nothing tells two TCP or two UDP listeners apart.
+    let by_server_name = own.is_tls() && other.is_tls() && own.hostname() != other.hostname();
+    if own_protocol != other_protocol && !by_server_name {
+        let message = format!("{name} has port {port} for protocol {other_protocol}, this one for {own_protocol}");
+        let remedy = if own.is_tls() && other.is_tls() { "use another hostname or port" } else { "use another port" };
+        return Some(Problem::new(LISTENER_PROTOCOL_CONFLICT, format!("{field}.port"), message, remedy));
+    }
+    if matches!(own_protocol, "TCP" | "UDP") {
+        let message = format!("{name} has {own_protocol} port {port} too");
         return Some(Problem::new(LISTENER_PROTOCOL_CONFLICT, format!("{field}.port"), message, "use another port"));
     }
     if own.hostname() == other.hostname() {
@@ -95,20 +106,20 @@ fn clash(own: &Listener, other: &Listener, name: &str) -> Option<Problem> {
     None
 }
 
-/// HTTPS listeners of one port whose hostnames intersect: a client that reuses a connection may meet the TLS settings of
-/// the other one (RFC 9113, section 9.1.1).
+/// HTTPS listeners of one port whose hostnames intersect with those of another, HTTPS or TLS: a client that reuses a
+/// connection may meet the TLS settings of the other one (RFC 9113, section 9.1.1).
 fn overlap(gateways: &mut [Gateway], set: &[(usize, usize)]) {
     let mut texts = Vec::new();
     for (g, l) in set {
         let own = &gateways[*g].listeners[*l];
-        if !own.is_tls() {
+        if own.spec.protocol != "HTTPS" {
             continue;
         }
         let others = set.iter().filter(|other| **other != (*g, *l));
         let names: Vec<&str> = others
             .filter(|(other, _)| other == g || share(&gateways[*g].bind, &gateways[*other].bind))
             .map(|(other, listener)| &gateways[*other].listeners[*listener])
-            .filter(|other| hostname::intersect(own.hostname(), other.hostname()))
+            .filter(|other| other.is_tls() && hostname::intersect(own.hostname(), other.hostname()))
             .map(|other| other.key.as_str())
             .collect();
         if !names.is_empty() {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        Condition, GATEWAY_GROUP, LabelSelector,
+        Condition, GATEWAY_GROUP, Kind, LabelSelector,
         condition::*,
         gateway::{self, GatewaySpec, RouteGroupKind},
     },
@@ -51,9 +51,24 @@ impl Listener {
         format!("spec.listeners[{}]", self.index)
     }
 
-    /// TLS is terminated here.
+    /// Its connections begin with a TLS handshake, which ends here or at a backend.
     pub fn is_tls(&self) -> bool {
-        self.spec.protocol == "HTTPS"
+        matches!(self.spec.protocol.as_str(), "HTTPS" | "TLS")
+    }
+
+    /// TLS ends at a backend.
+    pub fn passes_through(&self) -> bool {
+        self.spec.protocol == "TLS" && self.spec.tls.as_ref().is_some_and(|tls| tls.mode == "Passthrough")
+    }
+
+    /// TLS ends here.
+    pub fn terminates_tls(&self) -> bool {
+        self.is_tls() && !self.passes_through()
+    }
+
+    /// It takes datagrams; all others take connections.
+    pub fn is_udp(&self) -> bool {
+        self.spec.protocol == "UDP"
     }
 
     /// The hostname, if it has one.
@@ -113,7 +128,7 @@ impl Listener {
         if !self.refused.is_empty() {
             return Some(LISTENER_INVALID.with(self.accepted().message));
         }
-        if self.supported_kinds.is_empty() || self.is_tls() && self.certificates.is_empty() {
+        if self.supported_kinds.is_empty() || self.terminates_tls() && self.certificates.is_empty() {
             return Some(LISTENER_INVALID.with(self.resolved_refs().message));
         }
         None
@@ -163,7 +178,7 @@ pub(super) fn resolve(index: &Index, object: &Object, spec: &GatewaySpec, i: usi
         overlap: None,
         warnings: Vec::new(),
     };
-    if listener.is_tls() {
+    if listener.terminates_tls() {
         certificates(index, object, &mut listener, input);
         frontend_validation(spec, &mut listener);
         options(object, &mut listener);
@@ -216,38 +231,46 @@ fn options(object: &Object, listener: &mut Listener) {
 
 fn protocol(listener: &mut Listener) {
     let protocol = &listener.spec.protocol;
-    if !matches!(protocol.as_str(), "HTTP" | "HTTPS") {
+    if kinds_of(protocol).is_empty() {
         let message = format!("protocol {protocol} is not served");
         let field = format!("{}.protocol", listener.field());
-        listener.refused.push(Problem::new(LISTENER_UNSUPPORTED_PROTOCOL, field, message, "use HTTP or HTTPS"));
+        let remedy = "use HTTP, HTTPS, TLS, TCP or UDP";
+        listener.refused.push(Problem::new(LISTENER_UNSUPPORTED_PROTOCOL, field, message, remedy));
+    }
+}
+
+/// The kinds of routes that a listener of this protocol takes; none where gapi does not serve it.
+fn kinds_of(protocol: &str) -> &'static [Kind] {
+    match protocol {
+        "HTTP" | "HTTPS" => &[Kind::HttpRoute, Kind::GrpcRoute],
+        "TLS" => &[Kind::TlsRoute],
+        "TCP" => &[Kind::TcpRoute],
+        "UDP" => &[Kind::UdpRoute],
+        _ => &[],
     }
 }
 
 fn kinds(listener: &mut Listener) {
-    let http_route = RouteGroupKind { group: GATEWAY_GROUP.into(), kind: "HTTPRoute".into() };
-    let is_http = matches!(listener.spec.protocol.as_str(), "HTTP" | "HTTPS");
+    let names: Vec<&str> = kinds_of(&listener.spec.protocol).iter().map(|kind| kind.names().name).collect();
     let field = format!("{}.allowedRoutes.kinds", listener.field());
     let kinds = listener.spec.allowed_routes.as_ref().and_then(|allowed| allowed.kinds.clone()).unwrap_or_default();
-    if kinds.is_empty() && is_http {
-        listener.supported_kinds.push(http_route);
+    if kinds.is_empty() {
+        let kinds = names.iter().map(|name| RouteGroupKind { group: GATEWAY_GROUP.into(), kind: (*name).into() });
+        listener.supported_kinds = kinds.collect();
         return;
     }
     for (i, kind) in kinds.into_iter().enumerate() {
         let group = if kind.group.is_empty() { "core" } else { &kind.group };
-        if is_http && kind.kind == "HTTPRoute" && kind.group == GATEWAY_GROUP {
+        if kind.group == GATEWAY_GROUP && names.contains(&kind.kind.as_str()) {
             if !listener.supported_kinds.contains(&kind) {
                 listener.supported_kinds.push(kind);
             }
         } else {
             let message =
-                format!("{} of group {group} cannot attach to a {} listener here", kind.kind, listener.spec.protocol);
-            let remedy = if is_http { "use HTTPRoute" } else { "" };
-            listener.unresolved.push(Problem::new(
-                LISTENER_INVALID_ROUTE_KINDS,
-                format!("{field}[{i}]"),
-                message,
-                remedy,
-            ));
+                format!("{} of group {group} cannot attach to a {} listener", kind.kind, listener.spec.protocol);
+            let remedy = if names.is_empty() { String::new() } else { format!("use {}", names.join(" or ")) };
+            let field = format!("{field}[{i}]");
+            listener.unresolved.push(Problem::new(LISTENER_INVALID_ROUTE_KINDS, field, message, remedy));
         }
     }
 }

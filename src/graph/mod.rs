@@ -38,8 +38,10 @@ pub mod label;
 pub mod listener;
 pub mod namespace;
 pub mod problem;
+mod rival;
 pub mod route;
 pub mod rule;
+pub mod spec;
 
 pub use address::Addresses;
 pub use age::Age;
@@ -94,7 +96,7 @@ pub struct Graph {
     pub classes: Vec<Class>,
     /// The Gateways of those classes, the oldest first (see [`Age`]), then by namespace and name.
     pub gateways: Vec<Gateway>,
-    /// HTTPRoutes with at least one Gateway of ours among their parents, the oldest first, then by namespace and name:
+    /// Routes of every kind with at least one Gateway of ours among their parents, the oldest first, then by namespace and name:
     /// the order in which they win.
     pub routes: Vec<Arc<Route>>,
     /// What the rules name, by `namespace/service:port`.

@@ -1,4 +1,4 @@
-//! HTTPRoutes: to which listeners they attach, and what each parent has to say.
+//! Routes of every kind: to which listeners they attach, and what each parent has to say.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -6,9 +6,9 @@ use foldhash::HashMap;
 
 use crate::{
     api::{
-        Condition, GATEWAY_GROUP, Kind, ObjectKey,
+        Condition, GATEWAY_GROUP, Kind, ObjectKey, ROUTE_KINDS,
         condition::*,
-        http_route::{HttpRouteRule, HttpRouteSpec, ParentReference},
+        http_route::ParentReference,
     },
     finding::Finding,
     manifest::Object,
@@ -22,12 +22,15 @@ use super::{
     index::Index,
     known::{Before, Known},
     problem::{self, Problem, warning},
+    rival,
     rule::{Resolver, Rule},
+    spec::{self, RouteSpec, RuleSpec},
 };
 
-/// An HTTPRoute with at least one Gateway of ours among its parents.
+/// A route with at least one Gateway of ours among its parents.
 #[derive(Clone, Debug)]
 pub struct Route {
+    pub kind: Kind,
     pub key: ObjectKey,
     /// `namespace/name`: alphabetical order is that of this text, as the spec has it.
     pub name: String,
@@ -45,7 +48,10 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parent {
     pub reference: ParentReference,
+    /// `Accepted` first.
     pub conditions: Vec<Condition>,
+    /// The listeners that it attaches the route to: positions of the Gateway and of the listener.
+    pub(super) listeners: Vec<(usize, usize)>,
 }
 
 /// A route at a listener.
@@ -87,9 +93,11 @@ pub(super) fn resolve(index: &Index, gateways: &mut [Gateway], input: &Input, fi
         known: HashMap::default(),
         findings,
     };
-    let mut routes: Vec<_> = index.all(Kind::HttpRoute).iter().filter_map(|object| pass.route(object)).collect();
+    let objects = ROUTE_KINDS.iter().flat_map(|kind| index.all(*kind));
+    let mut routes: Vec<_> = objects.filter_map(|object| pass.route(object)).collect();
     let Pass { backends, expressions, known, .. } = pass;
-    routes.sort_by(|a, b| (a.age, &a.name).cmp(&(b.age, &b.name)));
+    routes.sort_by(|a, b| (a.age, &a.name, a.kind).cmp(&(b.age, &b.name, b.kind)));
+    rival::resolve(&mut routes, gateways, input, findings);
     for attachment in routes.iter().filter(|route| route.is_implemented()).flat_map(|route| &route.attachments) {
         gateways[attachment.gateway].listeners[attachment.listener].attached_routes += 1;
     }
@@ -153,12 +161,12 @@ impl Pass<'_, '_> {
     }
 
     fn resolve(&mut self, object: &Arc<Object>) -> Option<Route> {
-        let mut spec = object.typed::<HttpRouteSpec>(Some("spec")).ok()?.clone();
+        let mut spec = spec::route(object)?;
         let references = self.references(object, &mut spec);
         if references.is_empty() {
             return None;
         }
-        let rules = if spec.rules.is_empty() { vec![HttpRouteRule::default()] } else { spec.rules };
+        let rules = if spec.rules.is_empty() { vec![RuleSpec::default()] } else { spec.rules };
         let (backends, expressions) = (&mut self.backends, &mut self.expressions);
         let mut resolver = Resolver { route: object, backends, expressions, unresolved: Vec::new() };
         let rules: Vec<Rule> = rules.into_iter().enumerate().map(|(i, rule)| resolver.rule(i, rule)).collect();
@@ -167,6 +175,7 @@ impl Pass<'_, '_> {
         self.findings.extend(problems.map(|problem| problem.finding(object)));
 
         let mut route = Route {
+            kind: object.kind,
             key: object.key.clone(),
             name: format!("{}/{}", object.key.namespace, object.key.name),
             age: Age::of(&object.meta),
@@ -176,9 +185,9 @@ impl Pass<'_, '_> {
             attachments: Vec::new(),
         };
         for (i, reference, gateway) in references {
-            let accepted = self.attach(object, &mut route, &reference, gateway, i);
+            let (accepted, listeners) = self.attach(object, &mut route, &reference, gateway, i);
             let conditions = conditions(accepted, &route.rules, &unresolved);
-            route.parents.push(Parent { reference, conditions });
+            route.parents.push(Parent { reference, conditions, listeners });
         }
         route.attachments.shrink_to_fit();
         self.findings.extend(attach::untaken(object, &route));
@@ -188,7 +197,7 @@ impl Pass<'_, '_> {
     }
 
     /// The parentRefs to Gateways of ours, each with its position and the Gateway's.
-    fn references(&mut self, object: &Object, spec: &mut HttpRouteSpec) -> Vec<(usize, ParentReference, usize)> {
+    fn references(&mut self, object: &Object, spec: &mut RouteSpec) -> Vec<(usize, ParentReference, usize)> {
         let scope = spec.use_default_gateways.as_deref().filter(|scope| !matches!(*scope, "" | "None"));
         if let Some(scope) = scope {
             let message = format!("default Gateways are not served yet: scope {scope} attaches the route to none");
@@ -237,7 +246,7 @@ impl Pass<'_, '_> {
         Err(Box::new(warning(object, &format!("spec.parentRefs[{i}].name"), "ParentNotFound", message, remedy)))
     }
 
-    /// Attaches the route by one parentRef; the condition `Accepted` of that parent, its rules aside.
+    /// Attaches the route by one parentRef; the condition `Accepted` of that parent, its rules aside, and the listeners.
     fn attach(
         &mut self,
         object: &Object,
@@ -245,26 +254,31 @@ impl Pass<'_, '_> {
         reference: &ParentReference,
         gateway: usize,
         i: usize,
-    ) -> Condition {
+    ) -> (Condition, Vec<(usize, usize)>) {
         let parent = &self.gateways[gateway];
         match attach::listeners(self.index, parent, object, reference, &route.hostnames, i) {
             Ok(listeners) => {
-                let names: Vec<&str> = listeners.iter().map(|(l, _)| parent.listeners[*l].spec.name.as_str()).collect();
-                let message = format!("Attached to {}", names.join(", "));
+                let places: Vec<(usize, usize)> = listeners.iter().map(|(l, _)| (gateway, *l)).collect();
                 for (listener, hostnames) in listeners {
                     let place = (gateway, listener);
                     if route.attachments.iter().all(|other| (other.gateway, other.listener) != place) {
                         route.attachments.push(Attachment { gateway, listener, parent: i, hostnames });
                     }
                 }
-                ROUTE_ACCEPTED.with(problem::bounded(&message))
+                (attached(&places, self.gateways), places)
             }
             Err(problem) => {
                 self.findings.push(problem.finding(object));
-                problem.reason.with(problem::bounded(&problem.text()))
+                (problem.reason.with(problem::bounded(&problem.text())), Vec::new())
             }
         }
     }
+}
+
+/// `Accepted` of a parent whose listeners are at these positions.
+pub(super) fn attached(places: &[(usize, usize)], gateways: &[Gateway]) -> Condition {
+    let names: Vec<&str> = places.iter().map(|(g, l)| gateways[*g].listeners[*l].spec.name.as_str()).collect();
+    ROUTE_ACCEPTED.with(problem::bounded(&format!("Attached to {}", names.join(", "))))
 }
 
 /// The conditions of a parent, given how it takes the route.

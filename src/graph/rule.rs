@@ -1,10 +1,10 @@
-//! One rule of an HTTPRoute: its backends resolved, and whether gapi can do what it says.
+//! One rule of a route: its backends resolved, and whether gapi can do what it says.
 
 use std::{fmt::Display, sync::Arc};
 
 use crate::{
     api::{
-        ObjectReference,
+        Kind, ObjectReference,
         condition::{ROUTE_INCOMPATIBLE_FILTERS, ROUTE_INVALID_KIND, ROUTE_UNSUPPORTED_VALUE},
         http_route::{
             HttpPathModifier, HttpRouteFilter, HttpRouteMatch, HttpRouteRetry, HttpRouteRule, HttpRouteTimeouts,
@@ -14,7 +14,12 @@ use crate::{
     manifest::Object,
 };
 
-use super::{backend::Backends, expression::Expressions, problem::Problem};
+use super::{
+    backend::Backends,
+    expression::Expressions,
+    problem::Problem,
+    spec::{Call, RuleSpec},
+};
 
 /// A rule, valid or not.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +70,8 @@ pub struct Match {
     /// An expression that does not compile was left out, so the match takes more than was meant: it yields to matches of
     /// the same rank. Its rule is broken.
     pub loosened: bool,
+    /// Set in a GRPCRoute.
+    pub call: Option<Call>,
 }
 
 /// A filter; `backend` is where a mirror leads, if that is usable.
@@ -93,11 +100,12 @@ pub(super) struct Resolver<'r, 'a> {
 
 impl Resolver<'_, '_> {
     /// Resolves rule `index`.
-    pub fn rule(&mut self, index: usize, spec: HttpRouteRule) -> Rule {
+    pub fn rule(&mut self, index: usize, spec: RuleSpec) -> Rule {
+        let RuleSpec { http: spec, calls } = spec;
         let field = format!("spec.rules[{index}]");
         let mut broken = unsupported(&spec, &field);
         broken.extend(incompatible(&spec, &field));
-        let matches = self.matches(spec.matches, &field, &mut broken);
+        let matches = self.matches(spec.matches, &calls, &field, &mut broken);
         let filters = self.filters(spec.filters, &format_args!("{field}"));
         let mut backends = Vec::with_capacity(spec.backend_refs.len());
         for (i, backend) in spec.backend_refs.into_iter().enumerate() {
@@ -110,7 +118,7 @@ impl Resolver<'_, '_> {
     }
 
     fn reference(&mut self, reference: &ObjectReference, field: &dyn Display) -> Option<Arc<str>> {
-        match self.backends.resolve("HTTPRoute", &self.route.key.namespace, reference, field) {
+        match self.backends.resolve(self.route.kind, &self.route.key.namespace, reference, field) {
             Ok(key) => Some(key),
             Err(problem) => {
                 self.unresolved.push(problem);
@@ -140,7 +148,15 @@ impl Resolver<'_, '_> {
 
     /// The matches, one of prefix `/` where there is none. Expressions that do not compile are left out and break the
     /// rule.
-    fn matches(&mut self, specs: Vec<HttpRouteMatch>, field: &str, broken: &mut Vec<Problem>) -> Vec<Match> {
+    fn matches(
+        &mut self,
+        specs: Vec<HttpRouteMatch>,
+        calls: &[Call],
+        field: &str,
+        broken: &mut Vec<Problem>,
+    ) -> Vec<Match> {
+        let is_grpc = self.route.kind == Kind::GrpcRoute;
+        let part = if is_grpc { "method" } else { "path.value" };
         let specs = if specs.is_empty() { vec![HttpRouteMatch::default()] } else { specs };
         let mut matches = Vec::with_capacity(specs.len());
         for (index, mut spec) in specs.into_iter().enumerate() {
@@ -149,14 +165,15 @@ impl Resolver<'_, '_> {
                 match self.expressions.check(&path.value) {
                     Ok(()) => spec.path = Some(path),
                     Err(error) => {
-                        let field = format!("{field}.matches[{index}].path.value");
+                        let field = format!("{field}.matches[{index}].{part}");
                         broken.push(uncompiled(field, &path.value, &error));
                     }
                 }
             }
             self.keep_compiling(&mut spec.headers, &format_args!("{field}.matches[{index}].headers"), broken);
             self.keep_compiling(&mut spec.query_params, &format_args!("{field}.matches[{index}].queryParams"), broken);
-            matches.push(Match { spec, index, loosened: broken.len() > before });
+            let call = is_grpc.then(|| calls.get(index).copied().unwrap_or_default());
+            matches.push(Match { spec, index, loosened: broken.len() > before, call });
         }
         matches
     }

@@ -10,7 +10,10 @@ use std::{
 
 use foldhash::{HashMap, HashSet};
 
-use crate::graph::{Backend, Certificate, Graph, Listener, Route, Rule, Target, hostname, rule::Match};
+use crate::{
+    api::Kind,
+    graph::{Backend, Certificate, Graph, Listener, Route, Rule, Target, hostname, rule::Match},
+};
 
 use super::{
     BackendPlan, BackendProtocol, CertificatePlan, EndpointsPlan, FilterPlan, HostPlan, ListenerPlan, ListenerProtocol,
@@ -60,7 +63,7 @@ pub fn lower(graph: &Graph, known: &mut Hosts) -> Plan {
     let mut shared = Shared { before: std::mem::take(known), now: Hosts::default() };
     let mut listeners: BTreeMap<(usize, usize), ListenerPlan> = BTreeMap::new();
     let mut plan = Plan::default();
-    for (address, members) in sockets(graph) {
+    for ((is_udp, address), members) in sockets(graph) {
         let mut socket = SocketPlan::default();
         for (g, l) in members {
             socket.tls = graph.gateways[g].listeners[l].is_tls();
@@ -74,7 +77,8 @@ pub fn lower(graph: &Graph, known: &mut Hosts) -> Plan {
             hostname::specificity(a.hostname.as_deref()).cmp(&hostname::specificity(b.hostname.as_deref()))
         };
         socket.listeners.sort_by(by_hostname);
-        plan.sockets.insert(address, socket);
+        let sockets = if is_udp { &mut plan.datagram_sockets } else { &mut plan.sockets };
+        sockets.insert(address, socket);
     }
     let used: HashSet<&str> = shared.now.0.values().flat_map(|host| host.rules.iter().flat_map(backends)).collect();
     let backends = graph.backends.iter().filter(|(key, _)| used.contains(&***key));
@@ -93,9 +97,9 @@ fn backends(rule: &RulePlan) -> impl Iterator<Item = &str> {
     rule.backends.iter().filter_map(|backend| backend.backend.as_deref()).chain(mirrors)
 }
 
-/// The addresses to bind, each with its listeners (Gateway and listener positions). A listener of a Gateway on all
+/// The addresses to bind, those of UDP apart, each with its listeners (Gateway and listener positions). A listener of a Gateway on all
 /// addresses is also at every single address that another Gateway asks for: those sockets take its traffic.
-pub(super) fn sockets(graph: &Graph) -> BTreeMap<SocketAddr, Vec<(usize, usize)>> {
+pub(super) fn sockets(graph: &Graph) -> BTreeMap<(bool, SocketAddr), Vec<(usize, usize)>> {
     let served: Vec<(usize, usize)> = graph
         .gateways
         .iter()
@@ -106,17 +110,24 @@ pub(super) fn sockets(graph: &Graph) -> BTreeMap<SocketAddr, Vec<(usize, usize)>
             listeners.map(move |(l, _)| (g, l))
         })
         .collect();
-    let port = |(g, l): (usize, usize)| graph.gateways[g].listeners[l].spec.port;
-    let addresses: BTreeSet<SocketAddr> = served
+    let port = |(g, l): (usize, usize)| {
+        let listener = &graph.gateways[g].listeners[l];
+        (listener.is_udp(), listener.spec.port)
+    };
+    let addresses: BTreeSet<(bool, SocketAddr)> = served
         .iter()
-        .flat_map(|one| graph.gateways[one.0].bind.iter().map(move |ip| SocketAddr::new(*ip, port(*one))))
+        .flat_map(|one| {
+            let (is_udp, port) = port(*one);
+            graph.gateways[one.0].bind.iter().map(move |ip| (is_udp, SocketAddr::new(*ip, port)))
+        })
         .collect();
     let takes = |bind: &[IpAddr], ip: IpAddr| {
         bind.iter().any(|own| *own == ip || own.is_unspecified() && own.is_ipv4() == ip.is_ipv4())
     };
-    let members = |address: SocketAddr| {
-        let here =
-            |one: &&(usize, usize)| port(**one) == address.port() && takes(&graph.gateways[one.0].bind, address.ip());
+    let members = |(is_udp, address): (bool, SocketAddr)| {
+        let here = |one: &&(usize, usize)| {
+            port(**one) == (is_udp, address.port()) && takes(&graph.gateways[one.0].bind, address.ip())
+        };
         served.iter().filter(here).copied().collect()
     };
     addresses.into_iter().map(|address| (address, members(address))).collect()
@@ -172,7 +183,14 @@ fn listener(own: &Listener, hosts: &[RoutesOfHost], shared: &mut Shared) -> List
     let hosts = hosts.iter().map(|(hostname, routes)| shared.host(*hostname, routes));
     ListenerPlan {
         key: own.key.clone(),
-        protocol: if own.is_tls() { ListenerProtocol::Https } else { ListenerProtocol::Http },
+        protocol: match own.spec.protocol.as_str() {
+            "HTTPS" => ListenerProtocol::Https,
+            "TLS" if own.passes_through() => ListenerProtocol::TlsPassthrough,
+            "TLS" => ListenerProtocol::TlsTerminate,
+            "TCP" => ListenerProtocol::Tcp,
+            "UDP" => ListenerProtocol::Udp,
+            _ => ListenerProtocol::Http,
+        },
         hostname: own.hostname().map(str::to_ascii_lowercase),
         hosts: hosts.collect(),
         certificates: own.certificates.iter().map(certificate).collect(),
@@ -223,10 +241,15 @@ pub(super) fn entries<'g>(routes: &[&'g Arc<Route>]) -> Vec<Entry<'g>> {
 
 fn rank<'g>(route: &'g Route, rule: &Rule, matched: &Match, plan: &MatchPlan) -> Precedence<'g> {
     Precedence {
-        path: match &plan.path {
-            PathPlan::Exact(_) => PathRank::Exact,
-            PathPlan::Regex(expression) => PathRank::Regex(Reverse(expression.chars().count())),
-            PathPlan::Prefix(prefix) => PathRank::Prefix(Reverse(length(prefix))),
+        path: match (&plan.path, matched.call) {
+            (_, Some(call)) => PathRank::Call {
+                is_expression: call.is_expression,
+                service: Reverse(call.service),
+                method: Reverse(call.method),
+            },
+            (PathPlan::Exact(_), None) => PathRank::Exact,
+            (PathPlan::Regex(expression), None) => PathRank::Regex(Reverse(expression.chars().count())),
+            (PathPlan::Prefix(prefix), None) => PathRank::Prefix(Reverse(length(prefix))),
         },
         method: Reverse(plan.method.is_some()),
         headers: Reverse(plan.headers.len()),
@@ -251,6 +274,11 @@ fn length(path: &str) -> usize {
 }
 
 fn host(hostname: Option<&str>, routes: &[&Arc<Route>]) -> HostPlan {
+    if let [oldest, ..] = routes
+        && !matches!(oldest.kind, Kind::HttpRoute | Kind::GrpcRoute)
+    {
+        return layer4_host(hostname, oldest);
+    }
     let mut positions = HashMap::default();
     let mut rules = Vec::with_capacity(routes.iter().map(|route| route.rules.len()).sum());
     for route in routes {
@@ -264,6 +292,15 @@ fn host(hostname: Option<&str>, routes: &[&Arc<Route>]) -> HostPlan {
     // Kept from plan to plan: without the room that the entries took.
     let mut matches: Vec<MatchPlan> = matches.collect();
     matches.shrink_to_fit();
+    HostPlan { hostname: hostname.map(str::to_ascii_lowercase), matches, rules }
+}
+
+/// Connections, and datagrams, have nothing to match: the first rule of the oldest route has them all.
+fn layer4_host(hostname: Option<&str>, route: &Route) -> HostPlan {
+    let rules: Vec<RulePlan> = route.rules.iter().take(1).map(|rule| rule_plan(&route.name, rule)).collect();
+    let path = PathPlan::Prefix(String::new());
+    let all = MatchPlan { path, method: None, headers: Vec::new(), query: Vec::new(), rule: 0 };
+    let matches = rules.iter().map(|_| all.clone()).collect();
     HostPlan { hostname: hostname.map(str::to_ascii_lowercase), matches, rules }
 }
 

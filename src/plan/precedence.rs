@@ -36,6 +36,9 @@ pub enum PathRank {
     Regex(Reverse<usize>),
     /// Length without a trailing slash, which does not count for matching either.
     Prefix(Reverse<usize>),
+    /// Of a GRPCRoute, which has a hostname to itself: names before expressions, which the spec leaves open, then the
+    /// characters of the service, then those of the method (GRPCRouteRule.matches).
+    Call { is_expression: bool, service: Reverse<usize>, method: Reverse<usize> },
 }
 
 #[cfg(test)]
@@ -72,6 +75,20 @@ mod tests {
         wins(Precedence { path: PathRank::Regex(Reverse(1)), ..plain() });
         assert!(PathRank::Regex(Reverse(2)) < PathRank::Regex(Reverse(1)));
         assert!(PathRank::Regex(Reverse(1)) < PathRank::Prefix(Reverse(100)));
+    }
+
+    #[test]
+    fn longest_service_before_method_and_headers() {
+        let call = |is_expression, service, method| PathRank::Call {
+            is_expression,
+            service: Reverse(service),
+            method: Reverse(method),
+        };
+        assert!(call(false, 2, 0) < call(false, 1, 9));
+        assert!(call(false, 2, 1) < call(false, 2, 0));
+        assert!(call(false, 0, 1) < call(true, 9, 9));
+        let headers = Precedence { path: call(false, 1, 0), headers: Reverse(9), ..plain() };
+        assert!(Precedence { path: call(false, 1, 1), ..plain() } < headers);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    api::ObjectKey,
+    api::{Kind, ObjectKey},
     finding::Finding,
     graph::{Graph, Input, Route, problem::warning},
 };
@@ -94,8 +94,13 @@ fn covers(wide: &MatchPlan, narrow: &MatchPlan) -> bool {
 
 fn finding(input: &Input, (route, rule, position): Place, taker: Place) -> Option<Finding> {
     let object = input.object(route)?;
-    let field = format!("spec.rules[{rule}].matches[{position}]");
     let message = format!("never reached: rule {} of {} takes the same requests and comes first", taker.1, taker.0);
-    let remedy = "remove one of the two, or make this match more specific";
+    let (field, remedy) = match object.kind {
+        Kind::HttpRoute | Kind::GrpcRoute => (
+            format!("spec.rules[{rule}].matches[{position}]"),
+            "remove one of the two, or make this match more specific",
+        ),
+        _ => (format!("spec.rules[{rule}]"), "remove one of the two, or use another listener"),
+    };
     Some(warning(object, &field, "Unreachable", message, remedy))
 }

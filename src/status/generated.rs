@@ -43,12 +43,17 @@ pub(super) fn service(gateway: &Gateway, meta: &ObjectMeta) -> StatusDocument {
 /// One for each port with a listener that is Accepted.
 fn ports(gateway: &Gateway) -> Vec<Value> {
     let accepted = gateway.listeners.iter().filter(|listener| listener.is_accepted());
-    // Listeners that are Accepted have one protocol for each port.
-    let ports: BTreeMap<u16, &str> =
-        accepted.map(|listener| (listener.spec.port, listener.spec.protocol.as_str())).collect();
-    let port = |(port, protocol): (u16, &str)| {
+    // Of HTTPS and TLS listeners that share a port, the first in the alphabet names it.
+    let ports: BTreeMap<(u16, bool), &str> = accepted
+        .map(|listener| ((listener.spec.port, listener.is_udp()), listener.spec.protocol.as_str()))
+        .fold(BTreeMap::new(), |mut ports, (port, protocol)| {
+            ports.entry(port).and_modify(|other: &mut &str| *other = protocol.min(*other)).or_insert(protocol);
+            ports
+        });
+    let port = |((port, is_udp), protocol): ((u16, bool), &str)| {
         let name = format!("{}-{port}", protocol.to_ascii_lowercase());
-        json!({ "name": name, "port": port, "protocol": "TCP", "targetPort": port })
+        let transport = if is_udp { "UDP" } else { "TCP" };
+        json!({ "name": name, "port": port, "protocol": transport, "targetPort": port })
     };
     ports.into_iter().map(port).collect()
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{CONTROLLER_NAME, GATEWAY_GROUP, Kind, ObjectKey, ObjectMeta, condition::Subject},
+    api::{CONTROLLER_NAME, GATEWAY_GROUP, ObjectKey, ObjectMeta, condition::Subject},
     graph::{Class, Gateway, Graph, Object, Parent},
 };
 
@@ -195,7 +195,7 @@ impl Writer<'_> {
             let parents = object.value["status"]["parents"].as_array();
             parents.is_some_and(|parents| parents.iter().any(|parent| parent["controllerName"] == CONTROLLER_NAME))
         };
-        let routes = self.input.objects.iter().filter(|object| object.kind == Kind::HttpRoute);
+        let routes = self.input.objects.iter().filter(|object| object.kind.is_route());
         let left = routes.filter(|object| !ours.contains(&object.key)).filter(says);
         left.filter_map(|object| self.route(&object.key, &[])).collect()
     }

@@ -59,7 +59,7 @@ fn listeners(gateway: &Value) -> Table {
 /// Each route that names the Gateway, and whether it was taken.
 fn routes(description: &Description) -> Vec<String> {
     let gateway = &description.object;
-    let routes = description.related.iter().filter(|other| kind_of(other) == Some(Kind::HttpRoute));
+    let routes = description.related.iter().filter(|other| kind_of(other).is_some_and(Kind::is_route));
     let names_gateway = |parent: &Value, route: &Value| {
         let (_, kind, namespace, name) = parent_target(parent, route);
         (kind, namespace, name) == ("Gateway", text(gateway, "/metadata/namespace"), text(gateway, "/metadata/name"))
@@ -67,8 +67,8 @@ fn routes(description: &Description) -> Vec<String> {
     let lines = routes.flat_map(|route| {
         let verdicts = parent_lines(route, |parent| names_gateway(parent, route));
         verdicts.into_iter().map(move |(section, verdict)| match section.as_str() {
-            "" => format!("HTTPRoute {}: {verdict}", full_name(route)),
-            _ => format!("HTTPRoute {} at {section}: {verdict}", full_name(route)),
+            "" => format!("{} {}: {verdict}", text(route, "/kind"), full_name(route)),
+            _ => format!("{} {} at {section}: {verdict}", text(route, "/kind"), full_name(route)),
         })
     });
     lines.collect()
