@@ -29,9 +29,9 @@ impl<S> Default for Passed<S> {
 }
 
 impl<S> Passed<S> {
-    fn add(&mut self, name: String, transport: Transport, of: SocketAddr, at: SocketAddr, socket: S) {
-        let sockets = if store::is_name_of(&name, transport, of) { &mut self.kept } else { &mut self.passed };
-        sockets.entry(at).or_default().push((name, socket));
+    fn add(&mut self, is_kept: bool, name: &str, address: SocketAddr, socket: S) {
+        let sockets = if is_kept { &mut self.kept } else { &mut self.passed };
+        sockets.entry(address).or_default().push((name.to_owned(), socket));
     }
 
     /// Has it a socket of this port? It is then no stranger's port that cannot be bound.
@@ -84,13 +84,15 @@ impl Inherited {
     fn adopt(&mut self, name: &str, descriptor: OwnedFd) -> io::Result<()> {
         if udp::bind::is_datagram(&descriptor) {
             let (socket, address, of_ipv4) = udp::bind::adopt(descriptor)?;
+            let is_kept = is_kept(name, Transport::Udp, address)?;
             for at in of_ipv4.into_iter().chain([address]) {
-                self.datagrams.add(name.to_owned(), Transport::Udp, address, at, socket.try_clone()?);
+                self.datagrams.add(is_kept, name, at, socket.try_clone()?);
             }
         } else {
             let (listener, address, of_ipv4) = socket::adopt(descriptor)?;
+            let is_kept = is_kept(name, Transport::Tcp, address)?;
             for at in of_ipv4.into_iter().chain([address]) {
-                self.streams.add(name.to_owned(), Transport::Tcp, address, at, listener.try_clone()?);
+                self.streams.add(is_kept, name, at, listener.try_clone()?);
             }
         }
         Ok(())
@@ -101,6 +103,18 @@ impl Inherited {
         let streams = self.streams.kept.values().flatten().map(|(name, _)| name.as_str());
         streams.chain(self.datagrams.kept.values().flatten().map(|(name, _)| name.as_str()))
     }
+}
+
+/// Does the name say that an earlier run bound this socket?
+///
+/// # Errors
+/// It says that an earlier run bound another one.
+fn is_kept(name: &str, transport: Transport, address: SocketAddr) -> io::Result<bool> {
+    let is_kept = store::is_name_of(name, transport, address);
+    if store::is_ours(name) && !is_kept {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is bound to {address} ({transport:?})")));
+    }
+    Ok(is_kept)
 }
 
 /// What was passed, with its names. Without names that fit it is passed all the same, and has none.

@@ -5,7 +5,6 @@ use std::{
     fs::{self, File},
     io::IoSliceMut,
     mem::MaybeUninit,
-    net::TcpListener,
     os::{
         fd::{AsRawFd, OwnedFd, RawFd},
         unix::{net::UnixDatagram, process::CommandExt},
@@ -54,7 +53,7 @@ pub struct Service {
     /// More of its environment.
     pub environment: Vec<(String, String)>,
     /// Sockets of its socket unit.
-    pub passed: Vec<(String, TcpListener)>,
+    pub passed: Vec<(String, OwnedFd)>,
     /// Is it told where to tell?
     pub notify: bool,
 }

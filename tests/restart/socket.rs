@@ -129,7 +129,7 @@ fn sockets_of_a_socket_unit() {
         let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
         let (port, spare_port) = (port(&wanted), port(&spare));
         let mut service = Service::new(&[("all.yaml", ports(&backend, &[port]))]);
-        service.passed = vec![("web".to_owned(), wanted), ("gapi.socket".to_owned(), spare)];
+        service.passed = vec![("web".to_owned(), wanted.into()), ("gapi.socket".to_owned(), spare.into())];
         service.notify = notify;
         // Also what is queued before the daemon ever ran.
         let queued = queue(port, 20);
@@ -166,7 +166,7 @@ fn one_socket_for_both_families() {
     let mut service = Service::new(&[("all.yaml", simple(port, backend.address))]);
     service.flags.drain(..2);
     service.set_workers(2);
-    service.passed = vec![("web".to_owned(), both)];
+    service.passed = vec![("web".to_owned(), both.into())];
     service.start();
     for _ in 0..2 {
         let report = service.ask(&["status"]);
