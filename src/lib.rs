@@ -26,11 +26,11 @@
 //! - [`certificate`] stands beside the pass: it makes the certificates that the graph wants, writes them as Secrets into
 //!   its store, and causes a pass; a pending challenge is part of the plan.
 //! - [`status`]: *report*. The graph's conditions written down, never computed a second time.
-//! - [`cli`], [`view`], [`observe`]: what people see of it.
+//! - [`cli`], [`view`], [`observe`]: what people see of it. [`durable`]: files that are whole after a crash.
 //!
 //! # Import rule
 //!
-//! `api`, `snapshot` and `observe` import nothing from the crate; `compile` alone sees both the plan and the snapshot; the
+//! `api`, `snapshot`, `observe` and `durable` import nothing from the crate; `compile` alone sees both the plan and the snapshot; the
 //! data plane never sees a Gateway API type, the control plane never sees a socket. `tests/architecture.rs` has the table.
 //!
 //! # Decisions
@@ -64,6 +64,8 @@
 //!   fifth, for some minutes of building.
 //! - 2026-11-24: instant-acme goes without the HTTP client that it brings: ours bounds time and size, and sees the
 //!   Retry-After of refusals. Account keys are ECDSA on P-256, the one kind that the library signs with.
+//! - 2026-11-24: two requests to ACME servers are signed here (`certificate::acme::signed`): the library makes the key that
+//!   is to follow itself, so it could not be on disk before the server knows it; and it asks for the default chain alone.
 
 pub mod api;
 pub mod certificate;
@@ -71,6 +73,7 @@ pub mod cli;
 pub mod compile;
 pub mod daemon;
 pub mod dataplane;
+pub mod durable;
 pub mod finding;
 pub mod graph;
 pub mod manifest;

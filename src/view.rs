@@ -331,7 +331,9 @@ fn related(object: &Value, other: &Value) -> bool {
     let name = text(object, "/metadata/name");
     match (kind, other_kind) {
         (Kind::GatewayClass, Kind::Gateway) => text(other, "/spec/gatewayClassName") == name,
-        (Kind::Gateway, kind) if kind.is_route() => parent_refs(other).any(|(_, parent)| is_parent(parent, other, object)),
+        (Kind::Gateway, kind) if kind.is_route() => {
+            parent_refs(other).any(|(_, parent)| is_parent(parent, other, object))
+        }
         (Kind::Gateway, Kind::Service) => {
             same_namespace && text(other, "/metadata/labels/gateway.networking.k8s.io~1gateway-name") == name
         }

@@ -18,7 +18,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("plan", &["api", "finding", "graph"]),
     ("compile", &["finding", "plan", "snapshot"]),
     ("status", &["api", "finding", "graph", "plan"]),
-    ("certificate", &["api", "finding", "graph", "manifest", "plan", "status"]),
+    ("durable", &[]),
+    ("certificate", &["api", "durable", "finding", "graph", "manifest", "plan", "status"]),
     ("dataplane", &["observe", "snapshot"]),
     ("publish", &["dataplane", "finding", "snapshot"]),
     // The two that put all together, and what they share.

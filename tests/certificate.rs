@@ -6,9 +6,15 @@ mod support;
 mod acme;
 #[path = "certificate/admission.rs"]
 mod admission;
+#[path = "certificate/asked.rs"]
+mod asked;
+#[path = "certificate/double.rs"]
+mod double;
 #[path = "certificate/harness.rs"]
 mod harness;
 #[path = "certificate/local.rs"]
 mod local;
 #[path = "certificate/pebble.rs"]
 mod pebble;
+#[path = "certificate/rollover.rs"]
+mod rollover;

@@ -22,6 +22,9 @@ pub const CERTIFICATE_NAME_ANNOTATION: &str = "cert-manager.io/certificate-name"
 pub const IGNORE_LISTENERS_ANNOTATION: &str = "cert-manager.io/ignore-tls-listeners";
 /// On Secrets that cert-manager looks at: `true`.
 pub const ATTENTION_LABEL: &str = "controller.cert-manager.io/fao";
+/// gapi's own. On an ACME issuer: another value asks for another account key. On the key's Secret: the value that the key
+/// was made for.
+pub const ROLL_ACCOUNT_KEY_ANNOTATION: &str = "gapi.dev/roll-account-key";
 
 /// `spec.duration` where there is none.
 pub const DEFAULT_DURATION: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -95,6 +98,9 @@ pub struct CertificateSpec {
     pub renewal: Option<Renewal>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
+    /// Whether an ACME server is told the usages; it is, where nothing is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encode_usages_in_request: Option<bool>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub signature_algorithm: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -108,8 +108,7 @@ kinds! {
 }
 
 /// The kinds that attach to Gateways.
-pub const ROUTE_KINDS: [Kind; 5] =
-    [Kind::GrpcRoute, Kind::HttpRoute, Kind::TcpRoute, Kind::TlsRoute, Kind::UdpRoute];
+pub const ROUTE_KINDS: [Kind; 5] = [Kind::GrpcRoute, Kind::HttpRoute, Kind::TcpRoute, Kind::TlsRoute, Kind::UdpRoute];
 
 impl Kind {
     /// Does it attach to Gateways?

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::ObjectKey,
-    graph::issuance::{Held, Issuance, Method, Wanted, request_digest},
+    graph::issuance::{Held, Issuance, Method, Wanted, form_digest, request_digest},
 };
 
 /// Orders in flight at once, of all issuers together.
@@ -41,6 +41,15 @@ pub fn decide(wanted: &Wanted, held_back: Option<Timestamp>, now: Timestamp) -> 
         Some(time) if time > now => Decision::Rest(Some(time)),
         _ => Decision::Issue,
     }
+}
+
+/// Is the Secret that is there, and good, to be written in another form?
+pub fn rewrites(wanted: &Wanted, now: Timestamp) -> bool {
+    let (judgement, attempt) = (&wanted.judgement, &wanted.attempt);
+    let is_kept = wanted.held == Held::Store && wanted.issuer.is_ok();
+    let is_good = judgement.due.is_none() && judgement.certificate.is_some();
+    let waits = attempt.not_before.is_some_and(|time| time > now);
+    is_kept && is_good && !waits && attempt.form != form_digest(&wanted.spec)
 }
 
 /// What starts now, the longest due first within the bounds on what runs at once, and when to decide again.
@@ -137,12 +146,7 @@ mod tests {
 
     fn issuer(acme: bool) -> Arc<Issuer> {
         let method = match acme {
-            true => Method::Acme(Box::new(crate::graph::issuance::issuer::Acme {
-                spec: Default::default(),
-                account_key: None,
-                external_account: None,
-                uri: None,
-            })),
+            true => Method::Acme(Box::default()),
             false => Method::SelfSigned(Default::default()),
         };
         let ready = Verdict::yes("IsReady", "");

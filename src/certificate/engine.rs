@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     acme::{self, Accounts},
-    decide::{Cause, back_off, choose},
+    decide::{Cause, back_off, choose, rewrites},
     event::{Challenge, Done, Event, Failure, Link, Task},
     store::{Record, Store},
     task::{self, Job},
@@ -49,6 +49,10 @@ pub struct EngineOptions {
     pub cluster_namespace: String,
     /// Where HTTP-01 challenges come in.
     pub http_port: u16,
+}
+
+fn issuer_of(wanted: &Wanted) -> Option<ObjectKey> {
+    wanted.issuer.as_ref().ok().map(|issuer| issuer.key.clone())
 }
 
 /// Issuance under way.
@@ -183,8 +187,13 @@ impl Engine {
             }
         }
         self.held_back.retain(|_, time| *time > now);
-        let (start, wake) = choose(issuance, &running, &self.held_back, now);
-        let account_wake = self.accounts.want(issuance, &self.store, now, &self.sender);
+        let busy: BTreeSet<ObjectKey> =
+            wanted.values().filter(|one| running.contains(&one.key)).filter_map(|one| issuer_of(one)).collect();
+        let account_wake = self.accounts.want(issuance, &busy, &self.store, now, &self.sender);
+        let mut held_back = self.held_back.clone();
+        let a_while = now.checked_add(LIMITED).unwrap_or(now);
+        held_back.extend(self.accounts.changing().map(|issuer| (issuer, a_while)));
+        let (start, wake) = choose(issuance, &running, &held_back, now);
         let inquiry_wake = self.inquire(issuance, now);
         // Certificates that others made come to their end too, and only a pass sees it.
         let daily = now.checked_add(DAILY).ok();
@@ -194,20 +203,37 @@ impl Engine {
                 self.start(one);
             }
         }
+        for one in issuance.wanted.iter().filter(|one| !running.contains(&one.key) && rewrites(one, now)) {
+            self.rewrite(one);
+        }
+    }
+
+    /// How a task for it speaks.
+    fn link(&mut self, wanted: &Wanted) -> Link {
+        let number = self.next_number;
+        self.next_number += 1;
+        Link { task: Task { certificate: wanted.key.clone(), number }, events: self.sender.clone() }
+    }
+
+    fn run(&mut self, wanted: &Wanted, number: u64, work: impl Future<Output = ()> + Send + 'static) {
+        let abort = tokio::spawn(work).abort_handle();
+        let request = request_digest(&wanted.spec);
+        self.running.insert(wanted.key.clone(), Running { number, request, abort });
+    }
+
+    fn rewrite(&mut self, wanted: &Wanted) {
+        let Some(secret) = self.secrets.get(&wanted.secret()).cloned() else { return };
+        let link = self.link(wanted);
+        self.run(wanted, link.task.number, task::rewrite(wanted.clone(), secret, self.store.clone(), link));
     }
 
     fn start(&mut self, wanted: &Wanted) {
-        let number = self.next_number;
-        self.next_number += 1;
-        let task = Task { certificate: wanted.key.clone(), number };
         let account = wanted.issuer.as_ref().ok().and_then(|issuer| self.accounts.get(&issuer.key));
         let order = self.records.get(&wanted.key).and_then(|record| record.order.clone());
         let job = Job { wanted: wanted.clone(), store: self.store.clone(), order, account };
-        let link = Link { task, events: self.sender.clone() };
+        let link = self.link(wanted);
         link.step("starting");
-        let abort = tokio::spawn(task::run(job, link)).abort_handle();
-        let request = request_digest(&wanted.spec);
-        self.running.insert(wanted.key.clone(), Running { number, request, abort });
+        self.run(wanted, link.task.number, task::run(job, link));
     }
 
     /// Asks ACME servers when certificates that are valid had best be renewed.
@@ -317,6 +343,7 @@ impl Engine {
                 self.presenting.push((challenge, done));
             }
             Event::Issued { task, done } if self.is_current(&task) => self.issued(&task.certificate, *done),
+            Event::Rewritten { task, done } if self.is_current(&task) => self.rewritten(&task.certificate, *done),
             Event::Failed { task, failure } if self.is_current(&task) => self.failed(&task.certificate, failure, now),
             Event::Ended { task } => {
                 if self.is_current(&task) {
@@ -345,12 +372,21 @@ impl Engine {
         record.attempt = crate::graph::issuance::Attempt {
             revision,
             request: done.request,
+            form: done.form,
             remark: done.remark,
             ..Default::default()
         };
         tracing::info!(certificate = %certificate, revision, "certificate issued");
         self.steps.remove(certificate);
         self.inquiries.remove(certificate);
+        self.keep(certificate);
+        self.put(done.secret);
+    }
+
+    fn rewritten(&mut self, certificate: &ObjectKey, done: Done) {
+        let attempt = &mut self.records.entry(certificate.clone()).or_default().attempt;
+        (attempt.form, attempt.failures, attempt.not_before) = (done.form, 0, None);
+        tracing::info!(certificate = %certificate, "its Secret was written in another form");
         self.keep(certificate);
         self.put(done.secret);
     }

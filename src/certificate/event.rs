@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use instant_acme::Account;
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
-use super::{decide::Cause, store::Order};
+use super::{acme::Registered, decide::Cause, store::Order};
 use crate::{api::ObjectKey, graph::issuance::RenewalInfo, manifest::Object, plan::TlsChallengePlan};
 
 /// Why an issuance failed.
@@ -47,6 +46,8 @@ pub struct Done {
     pub secret: Object,
     /// What was asked for.
     pub request: String,
+    /// How the Secret was to be written.
+    pub form: String,
     pub remark: String,
 }
 
@@ -79,11 +80,16 @@ pub enum Event {
     Ended {
         task: Task,
     },
-    /// An account was registered (with its key's Secret, where that is new), or not.
+    /// The Secret was written in another form.
+    Rewritten {
+        task: Task,
+        done: Box<Done>,
+    },
+    /// An account was registered, or not.
     Account {
         issuer: ObjectKey,
         digest: String,
-        result: Result<(Account, Option<Box<Object>>), Failure>,
+        result: Result<Registered, Failure>,
     },
     /// Renewal information, or when to ask again where there is none.
     RenewalInfo {

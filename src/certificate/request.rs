@@ -12,11 +12,19 @@ use time::OffsetDateTime;
 use super::der;
 use crate::api::cert_manager::{CertificateSpec, DEFAULT_DURATION, Subject};
 
-/// Names and subject alone: what an ACME server is asked for.
+/// What an ACME server is asked for: names and subject, and the usages unless they are not to be told.
 ///
 /// # Errors
 /// A name that cannot stand in a certificate.
-pub fn names(spec: &CertificateSpec) -> Result<CertificateParams, String> {
+pub fn asked(spec: &CertificateSpec) -> Result<CertificateParams, String> {
+    let mut params = names(spec)?;
+    if spec.encode_usages_in_request != Some(false) {
+        (params.key_usages, params.extended_key_usages) = usages(spec);
+    }
+    Ok(params)
+}
+
+fn names(spec: &CertificateSpec) -> Result<CertificateParams, String> {
     let mut params = CertificateParams::default();
     params.subject_alt_names = alternative_names(spec)?;
     params.distinguished_name = subject(spec)?;

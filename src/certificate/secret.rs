@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::sign::Issued;
 use crate::{
+    api::ObjectKey,
     api::cert_manager::{
         ATTENTION_LABEL, CERT_MANAGER_GROUP, CERTIFICATE_NAME_ANNOTATION, ISSUER_GROUP_ANNOTATION,
         ISSUER_KIND_ANNOTATION, ISSUER_NAME_ANNOTATION,
@@ -41,14 +42,15 @@ pub fn manifest(wanted: &Wanted, issued: &Issued) -> Result<Zeroizing<String>, S
 
 const TLS: &str = "kubernetes.io/tls";
 
-/// A Secret with one entry: an account key.
-pub fn opaque(namespace: &str, name: &str, entry: &str, text: &str) -> Zeroizing<String> {
+/// A Secret with these entries: an account's key.
+pub fn opaque(key: &ObjectKey, annotations: Texts, entries: &[(&str, &[u8])]) -> Zeroizing<String> {
     let labels = BTreeMap::from([(ATTENTION_LABEL.to_owned(), "true".to_owned())]);
-    let data = Map::from_iter([(entry.to_owned(), STANDARD.encode(text).into())]);
-    document(namespace, name, (BTreeMap::new(), labels), "Opaque", data)
+    let data = entries.iter().map(|(name, bytes)| ((*name).to_owned(), STANDARD.encode(bytes).into()));
+    document(&key.namespace, &key.name, (annotations, labels), "Opaque", data.collect())
 }
 
-type Texts = BTreeMap<String, String>;
+/// Annotations or labels.
+pub type Texts = BTreeMap<String, String>;
 
 fn document(
     namespace: &str,

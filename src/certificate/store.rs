@@ -3,9 +3,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::{Kind, ObjectKey},
+    durable::replace,
     finding::{Finding, Severity},
     graph::issuance::Attempt,
     manifest::{
@@ -245,13 +246,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32, directory_mode: u32) -> io::Resul
     fs::DirBuilder::new().recursive(true).mode(directory_mode).create(directory)?;
     // A short name of its own, since an object's file name may be as long as names can be.
     let aside = directory.join(format!(".{}.tmp", uuid::Uuid::new_v4()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&aside)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&aside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    written?;
-    File::open(directory)?.sync_all()
+    replace(path, &aside, bytes, mode)
 }
 
 #[cfg(test)]

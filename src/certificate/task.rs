@@ -1,7 +1,10 @@
 //! One issuance from its start to the Secret on disk.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
 
 use super::{
     acme,
@@ -11,7 +14,11 @@ use super::{
     sign::{self, Issued},
     store::{Order, Store},
 };
-use crate::graph::issuance::{Method, Wanted, request_digest};
+use crate::{
+    api::core::Secret,
+    graph::issuance::{Method, Wanted, form_digest, request_digest},
+    manifest::Object,
+};
 
 /// What is to be issued, and what with.
 pub struct Job {
@@ -53,6 +60,31 @@ async fn issue(job: &Job, link: &Link) -> Result<Done, Failure> {
     blocking(move || keep(&wanted, &store, &issued)).await?
 }
 
+/// Writes the Secret in the form that is wanted now, with the certificate that is there.
+pub async fn rewrite(wanted: Wanted, secret: Arc<Object>, store: Store, link: Link) {
+    let rewritten = blocking(move || match there(&wanted, &secret) {
+        Some(issued) => keep(&wanted, &store, &issued),
+        None => Err(Failure::local("the Secret holds no certificate")),
+    });
+    let event = match rewritten.await.and_then(|done| done) {
+        Ok(done) => Event::Rewritten { task: link.task.clone(), done: Box::new(done) },
+        Err(failure) => Event::Failed { task: link.task.clone(), failure },
+    };
+    link.tell(event);
+}
+
+fn there(wanted: &Wanted, secret: &Object) -> Option<Issued> {
+    let certificate = wanted.judgement.certificate.as_ref()?;
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    let ca = secret.typed::<Secret>(None).ok()?.bytes("ca.crt");
+    Some(Issued {
+        chain: text(&certificate.chain_pem)?,
+        ca: ca.as_deref().and_then(text),
+        key: Zeroizing::new(text(&certificate.key_pem)?),
+        remark: (!wanted.attempt.remark.is_empty()).then(|| wanted.attempt.remark.clone()),
+    })
+}
+
 fn keep(wanted: &Wanted, store: &Store, issued: &Issued) -> Result<Done, Failure> {
     let text = secret::manifest(wanted, issued).map_err(|why| Failure::new(Cause::Refused, why))?;
     let key = wanted.secret();
@@ -63,7 +95,8 @@ fn keep(wanted: &Wanted, store: &Store, issued: &Issued) -> Result<Done, Failure
         store.put_authority(&key, pem).map_err(fault)?;
     }
     let remark = issued.remark.clone().unwrap_or_default();
-    Ok(Done { secret, request: request_digest(&wanted.spec), remark })
+    let (request, form) = (request_digest(&wanted.spec), form_digest(&wanted.spec));
+    Ok(Done { secret, request, form, remark })
 }
 
 /// Runs what takes its time beside the runtime.

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::{finding::Finding, graph::Addresses, manifest::accepted::state_finding};
+use crate::{durable::replace, finding::Finding, graph::Addresses, manifest::accepted::state_finding};
 
 /// `Gateway.status.addresses` holds no more than this.
 const MAX_ADVERTISED: usize = 16;
@@ -68,10 +68,7 @@ pub fn read_assigned(path: &Path) -> io::Result<BTreeMap<String, IpAddr>> {
 /// Writes the assignment aside and renames it. A finding where that fails: it is in force all the same.
 pub fn keep_assigned(path: &Path, assigned: &BTreeMap<String, IpAddr>) -> Option<Finding> {
     let write = || -> io::Result<()> {
-        let aside = path.with_extension("tmp");
-        fs::write(&aside, serde_json::to_vec_pretty(assigned)?)?;
-        fs::File::open(&aside)?.sync_all()?;
-        fs::rename(&aside, path)
+        replace(path, &path.with_extension("tmp"), &serde_json::to_vec_pretty(assigned)?, 0o644)
     };
     let error = write().err()?;
     Some(state_finding(

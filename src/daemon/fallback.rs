@@ -2,9 +2,7 @@
 //! directory, so that a restart loses none. Those that their Secrets say are in the accepted-object store.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    durable::replace,
     finding::Finding,
     graph::certificate::{Certificate, CertificatesByUse},
     manifest::accepted::state_finding,
@@ -98,11 +97,7 @@ fn write(path: &Path, fallbacks: &CertificatesByUse) -> io::Result<()> {
         key: BASE64_STANDARD.encode(&certificate.key_pem),
     };
     let records: Vec<Record> = fallbacks.iter().map(record).collect();
-    let aside = path.with_extension("tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    file.write_all(&serde_json::to_vec(&records)?)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)
+    replace(path, &path.with_extension("tmp"), &serde_json::to_vec(&records)?, 0o600)
 }
 
 #[cfg(test)]

@@ -310,9 +310,8 @@ impl Pass {
 /// What was good before the start, as far as listeners go: what the objects accepted last come to. Their Secrets may have
 /// become unusable meanwhile.
 fn last_good(accepted: &Objects, addresses: &Addresses, fallbacks: &Fallbacks) -> LastGood {
-    let matters = |object: &&Arc<Object>| {
-        !object.kind.is_route() && !matches!(object.kind, Kind::Service | Kind::EndpointSlice)
-    };
+    let matters =
+        |object: &&Arc<Object>| !object.kind.is_route() && !matches!(object.kind, Kind::Service | Kind::EndpointSlice);
     let objects: Arc<[_]> = accepted.values().filter(matters).cloned().collect();
     let kept = LastGood { certificates: fallbacks.certificates().clone(), ..LastGood::default() };
     graph::resolve(&graph::Input {

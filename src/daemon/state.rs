@@ -1,11 +1,9 @@
 //! Of which version is the state directory? What this version writes the next one reads; what a later one wrote is left
 //! alone.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::Path,
-};
+use std::{fs, io, path::Path};
+
+use crate::durable::replace;
 
 /// Name of the mark in the state directory: a line with a number.
 const MARK: &str = "version";
@@ -37,19 +35,12 @@ pub fn check(directory: &Path) -> Result<(), StateError> {
             let found = text.trim().chars().filter(|c| !c.is_control()).take(20).collect();
             Err(StateError::Newer { directory: directory.display().to_string(), found })
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(mark(&path)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let text = format!("{VERSION}\n");
+            Ok(replace(&path, &path.with_extension("tmp"), text.as_bytes(), 0o644)?)
+        }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Written aside and renamed: it is there whole, or not at all.
-fn mark(path: &Path) -> io::Result<()> {
-    let aside = path.with_extension("tmp");
-    let mut file = File::create(&aside)?;
-    writeln!(file, "{VERSION}")?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{
     gateway::Gateway,
     hostname,
     index::Index,
-    listener::Listener,
+    listener::{Listener, kinds_of},
     problem::{Problem, warning},
     route::{Attachment, Route},
 };
@@ -44,7 +44,8 @@ pub(super) fn listeners(
     if allowed.is_empty() {
         let facts: Vec<String> = selected.iter().filter_map(|l| allows(l).err()).collect();
         let message = format!("{} does not allow it: {}", gateway.key, facts.join(", "));
-        let remedy = "change allowedRoutes of the listener";
+        let fits = selected.iter().any(|l| kinds_of(&gateway.listeners[*l].spec.protocol).contains(&object.kind));
+        let remedy = if fits { "change allowedRoutes of the listener" } else { "name a listener of a protocol for it" };
         return Err(Problem::new(ROUTE_NOT_ALLOWED_BY_LISTENERS, field, message, remedy));
     }
     let attached = allowed.iter().map(|l| (*l, shared(&gateway.listeners[*l], hostnames)));

@@ -251,7 +251,7 @@ impl<'a> Backends<'a> {
                 let remedy = format!("name a {transport} port");
                 return Err(Unusable { reason: ROUTE_UNSUPPORTED_PROTOCOL, message, remedy });
             }
-            let ports: Vec<String> = spec.ports.iter().map(|port| port.port.to_string()).collect();
+            let ports: Vec<String> = spec.ports.iter().map(number_of).collect();
             let has = if ports.is_empty() { "it has none".into() } else { format!("it has {}", ports.join(", ")) };
             return Err(not_found(format!("{} has no port {number}; {has}", object.key), ""));
         };
@@ -308,6 +308,14 @@ fn protocol(written: &str) -> &str {
     if written.is_empty() { "TCP" } else { written }
 }
 
+/// A port as people write it: `53`, `53/UDP`.
+fn number_of(port: &ServicePort) -> String {
+    match protocol(&port.protocol) {
+        "TCP" => port.port.to_string(),
+        other => format!("{}/{other}", port.port),
+    }
+}
+
 /// The namespace and name of the Service of a backend's key.
 pub(super) fn service_of_key(key: &str) -> Option<(&str, &str)> {
     parts(key).map(|(namespace, name, ..)| (namespace, name))
@@ -342,7 +350,7 @@ fn external(
     traffic: Traffic,
 ) -> Result<Backend, Unusable> {
     if port.is_none() && !spec.ports.is_empty() {
-        let ports: Vec<String> = spec.ports.iter().map(|port| port.port.to_string()).collect();
+        let ports: Vec<String> = spec.ports.iter().map(number_of).collect();
         let message = format!("{} has no port {number}; it has {}", object.key, ports.join(", "));
         return Err(Unusable { reason: ROUTE_BACKEND_NOT_FOUND, message, remedy: String::new() });
     }

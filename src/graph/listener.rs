@@ -240,7 +240,7 @@ fn protocol(listener: &mut Listener) {
 }
 
 /// The kinds of routes that a listener of this protocol takes; none where gapi does not serve it.
-fn kinds_of(protocol: &str) -> &'static [Kind] {
+pub(super) fn kinds_of(protocol: &str) -> &'static [Kind] {
     match protocol {
         "HTTP" | "HTTPS" => &[Kind::HttpRoute, Kind::GrpcRoute],
         "TLS" => &[Kind::TlsRoute],

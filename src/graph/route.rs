@@ -5,11 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use foldhash::HashMap;
 
 use crate::{
-    api::{
-        Condition, GATEWAY_GROUP, Kind, ObjectKey, ROUTE_KINDS,
-        condition::*,
-        http_route::ParentReference,
-    },
+    api::{Condition, GATEWAY_GROUP, Kind, ObjectKey, ROUTE_KINDS, condition::*, http_route::ParentReference},
     finding::Finding,
     manifest::Object,
 };

@@ -3,6 +3,8 @@
 //! A gRPC call is an HTTP/2 request for `/service/method`, so that a GRPCRoute's method match is a path match. A rule of a
 //! TCPRoute, TLSRoute or UDPRoute has backends and nothing else.
 
+use std::cmp::Reverse;
+
 use crate::{
     api::{
         Kind,
@@ -31,15 +33,22 @@ pub(super) struct RuleSpec {
     pub calls: Vec<Call>,
 }
 
-/// What counts for the precedence of a method match (GRPCRouteRule.matches).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What counts for the precedence of a method match (GRPCRouteRule.matches): the characters of the service, then those of
+/// the method. Of two names that both match a call these are as many, so that what counts is what kind of match it is.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Call {
-    /// Expressions yield to names, which the spec leaves open.
-    pub is_expression: bool,
-    /// Characters of the service.
-    pub service: usize,
-    /// Characters of the method.
-    pub method: usize,
+    pub service: Part,
+    pub method: Part,
+}
+
+/// How the service or the method is matched, the most specific first.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Part {
+    Name,
+    /// Yields to a name, and the longest first, which the spec leaves open.
+    Expression(Reverse<usize>),
+    #[default]
+    Any,
 }
 
 /// The spec of a route of whatever kind; none where it cannot be read.
@@ -72,8 +81,7 @@ fn grpc_rule(rule: GrpcRouteRule) -> RuleSpec {
         filters: backend.filters,
     });
     let backend_refs = backend_refs.collect();
-    let http =
-        HttpRouteRule { name, matches, filters, backend_refs, session_persistence, ..HttpRouteRule::default() };
+    let http = HttpRouteRule { name, matches, filters, backend_refs, session_persistence, ..HttpRouteRule::default() };
     RuleSpec { http, calls }
 }
 
@@ -91,12 +99,12 @@ fn is_expression(method: &GrpcMethodMatch) -> bool {
 }
 
 fn call(method: &GrpcMethodMatch) -> Call {
-    let length = |part| named(part).map_or(0, |part: &str| part.chars().count());
-    Call {
-        is_expression: is_expression(method),
-        service: length(method.service.as_ref()),
-        method: length(method.method.as_ref()),
-    }
+    let part = |part| match named(part) {
+        None => Part::Any,
+        Some(part) if is_expression(method) => Part::Expression(Reverse(part.chars().count())),
+        Some(_) => Part::Name,
+    };
+    Call { service: part(method.service.as_ref()), method: part(method.method.as_ref()) }
 }
 
 /// The path of the calls that a method match takes (the gRPC protocol over HTTP/2, "Requests").

@@ -242,11 +242,7 @@ pub(super) fn entries<'g>(routes: &[&'g Arc<Route>]) -> Vec<Entry<'g>> {
 fn rank<'g>(route: &'g Route, rule: &Rule, matched: &Match, plan: &MatchPlan) -> Precedence<'g> {
     Precedence {
         path: match (&plan.path, matched.call) {
-            (_, Some(call)) => PathRank::Call {
-                is_expression: call.is_expression,
-                service: Reverse(call.service),
-                method: Reverse(call.method),
-            },
+            (_, Some(call)) => PathRank::Call(call),
             (PathPlan::Exact(_), None) => PathRank::Exact,
             (PathPlan::Regex(expression), None) => PathRank::Regex(Reverse(expression.chars().count())),
             (PathPlan::Prefix(prefix), None) => PathRank::Prefix(Reverse(length(prefix))),

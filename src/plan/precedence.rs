@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 
-use crate::graph::Age;
+use crate::graph::{Age, spec::Call};
 
 /// Rank of one match among those of one hostname: total, no two matches are equal.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -36,14 +36,14 @@ pub enum PathRank {
     Regex(Reverse<usize>),
     /// Length without a trailing slash, which does not count for matching either.
     Prefix(Reverse<usize>),
-    /// Of a GRPCRoute, which has a hostname to itself: names before expressions, which the spec leaves open, then the
-    /// characters of the service, then those of the method (GRPCRouteRule.matches).
-    Call { is_expression: bool, service: Reverse<usize>, method: Reverse<usize> },
+    /// Of a GRPCRoute, which has a hostname to itself.
+    Call(Call),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::spec::Part;
 
     fn plain() -> Precedence<'static> {
         Precedence {
@@ -78,17 +78,22 @@ mod tests {
     }
 
     #[test]
-    fn longest_service_before_method_and_headers() {
-        let call = |is_expression, service, method| PathRank::Call {
-            is_expression,
-            service: Reverse(service),
-            method: Reverse(method),
-        };
-        assert!(call(false, 2, 0) < call(false, 1, 9));
-        assert!(call(false, 2, 1) < call(false, 2, 0));
-        assert!(call(false, 0, 1) < call(true, 9, 9));
-        let headers = Precedence { path: call(false, 1, 0), headers: Reverse(9), ..plain() };
-        assert!(Precedence { path: call(false, 1, 1), ..plain() } < headers);
+    fn service_before_method_before_headers_of_a_call() {
+        let expression = |length| Part::Expression(Reverse(length));
+        let call = |service, method| PathRank::Call(Call { service, method });
+        let order = [
+            call(Part::Name, Part::Name),
+            call(Part::Name, Part::Any),
+            call(expression(9), expression(1)),
+            call(expression(9), Part::Any),
+            call(expression(8), expression(9)),
+            call(Part::Any, Part::Name),
+            call(Part::Any, expression(9)),
+            call(Part::Any, Part::Any),
+        ];
+        assert!(order.is_sorted());
+        let headers = Precedence { path: call(Part::Name, Part::Any), headers: Reverse(9), ..plain() };
+        assert!(Precedence { path: call(Part::Name, Part::Name), ..plain() } < headers);
     }
 
     #[test]

@@ -2,23 +2,17 @@
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use rustix::process::Signal;
-use rustls::{
-    ServerConfig, ServerConnection, StreamOwned,
-    pki_types::{PrivateKeyDer, pem::PemObject},
-};
 use serde_json::{Value, json};
 
 use super::{
@@ -26,19 +20,19 @@ use super::{
     pebble::{EXTERNAL, Pebble},
 };
 use crate::support::{
-    Authority, Backend, Gapi, free_port,
+    Backend, Gapi, free_port,
     gapi::Start,
     loopback,
     manifest::{file, gateway, http, https, prefix, route, service},
     wait,
 };
 
-fn http01() -> Value {
+pub fn http01() -> Value {
     json!([{"http01": {"gatewayHTTPRoute": {"parentRefs": [{"name": "gate", "kind": "Gateway"}]}}}])
 }
 
 /// A ClusterIssuer for the server, a Gateway with these listeners, and a backend.
-fn site(pebble: &Pebble, solvers: &Value, listeners: &[Value], backend: &Backend) -> Vec<Value> {
+pub fn site(pebble: &Pebble, solvers: &Value, listeners: &[Value], backend: &Backend) -> Vec<Value> {
     let gate =
         annotated(gateway("gate", listeners), &[("cluster-issuer", "pebble"), ("private-key-algorithm", "ECDSA")]);
     let external = json!({
@@ -51,7 +45,7 @@ fn site(pebble: &Pebble, solvers: &Value, listeners: &[Value], backend: &Backend
     documents
 }
 
-fn start(pebble: &Pebble, documents: &[Value]) -> Start {
+pub fn start(pebble: &Pebble, documents: &[Value]) -> Start {
     Start::new().file("site.yaml", file(documents)).flag("--acme-http-port", &pebble.http.to_string())
 }
 
@@ -254,62 +248,49 @@ fn the_example_gets_its_certificate() {
     assert!(kept.contains("kubernetes.io/tls") && kept.contains("issuer-name: letsencrypt"), "{kept}");
 }
 
-/// A server that says when to come back is left alone until then, however many names wait for it.
 #[test]
-fn a_server_that_has_enough_is_left_alone() {
-    let authority = Authority::new();
-    let (asked, address) = busy(&authority);
-    let acme = json!({"acme": {
-        "server": format!("https://{address}/dir"), "caBundle": STANDARD.encode(authority.pem()),
-        "privateKeySecretRef": {"name": "account-key"}, "solvers": http01(),
-    }});
-    let port = free_port();
-    let listeners: Vec<Value> =
-        (0..40).map(|i| https(&format!("n{i}"), port, Some(&format!("n{i}.example")), &format!("n{i}"))).collect();
-    let gate = annotated(gateway("gate", &listeners), &[("issuer", "busy")]);
-    let gapi = Start::new().file("all.yaml", file(&[object("Issuer", "default", "busy", acme), gate])).serve();
-    wait("the answer is told", LIMIT, || {
-        let text = gapi.ask(&["get", "issuers", "-o", "wide"]).text;
-        text.contains("429") && text.contains("far too many")
+fn without_its_root_the_server_is_not_believed_unless_that_is_said() {
+    let Some(mut pebble) = Pebble::new() else { return };
+    pebble.start();
+    let backend = Backend::named("hello");
+    let listeners = [https("a", pebble.tls, Some("a.example"), "a-tls")];
+    let mut documents = site(&pebble, &http01(), &listeners, &backend);
+    let acme = documents[0]["spec"]["acme"].as_object_mut().expect("it is there");
+    acme.remove("caBundle");
+    let gapi = start(&pebble, &documents).serve();
+    wait("the server is not trusted", LIMIT, || {
+        gapi.ask(&["get", "clusterissuers", "-o", "wide"]).text.contains("UnknownIssuer")
     });
-    for _ in 0..5 {
-        gapi.reload();
-        thread::sleep(Duration::from_millis(300));
-    }
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    documents[0]["spec"]["acme"]["skipTLSVerify"] = json!(true);
+    gapi.put("site.yaml", file(&documents));
+    wait_until_ready(&gapi, "default/a-tls");
 }
 
-/// Answers whatever is asked with 429, and counts.
-fn busy(authority: &Authority) -> (Arc<AtomicUsize>, SocketAddr) {
-    let pair = authority.sign(&["127.0.0.1"]);
-    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has TLS 1.2 and 1.3")
-        .with_no_client_auth()
-        .with_single_cert(vec![pair.der.into()], key)
-        .expect("the key fits");
-    let (config, asked) = (Arc::new(config), Arc::<AtomicUsize>::default());
-    let listener = TcpListener::bind(loopback(0)).expect("a port is free");
-    let address = listener.local_addr().expect("it is bound");
-    thread::spawn({
-        let asked = asked.clone();
-        move || {
-            for stream in listener.incoming().flatten() {
-                let session = ServerConnection::new(config.clone()).expect("the configuration is right");
-                let mut stream = StreamOwned::new(session, stream);
-                let mut bytes = [0; 4096];
-                if stream.read(&mut bytes).is_ok_and(|length| length > 0) {
-                    asked.fetch_add(1, Ordering::Relaxed);
-                    let body = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"far too many"}"#;
-                    let head = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3600\r\nConnection: close";
-                    let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-                    stream.conn.send_close_notify();
-                    let _ = stream.flush();
-                }
-            }
-        }
-    });
-    (asked, address)
+/// Of several chains the one is taken whose topmost issuer is preferred; else the default one, and that is said.
+#[test]
+fn the_preferred_chain_is_taken_where_the_server_has_it() {
+    let Some(pebble) = Pebble::new() else { return };
+    let mut pebble = pebble.alternates(2);
+    pebble.start();
+    let roots: Vec<String> = (0..3).map(|i| pebble.root_name(i)).collect();
+    let backend = Backend::named("hello");
+    let listeners = [https("a", pebble.tls, Some("a.example"), "a-tls")];
+    let mut documents = site(&pebble, &http01(), &listeners, &backend);
+    documents[0]["spec"]["acme"]["preferredChain"] = json!(roots[2]);
+    let gapi = start(&pebble, &documents).serve();
+    wait_until_ready(&gapi, "default/a-tls");
+    let trust = pebble.trust_root(2);
+    wait("the other chain is served", LIMIT, || answers(loopback(pebble.tls), "a.example", &trust));
+    assert!(!answers(loopback(pebble.tls), "a.example", &pebble.trust()), "the default chain is not");
+    assert!(!gapi.ask(&["status"]).text.contains("the chain ends at"));
+    let mut more = documents.clone();
+    more[0]["spec"]["acme"]["preferredChain"] = json!("Nobody's Root");
+    let spec =
+        json!({"secretName": "b", "dnsNames": ["b.example"], "issuerRef": {"name": "pebble", "kind": "ClusterIssuer"}});
+    more.push(object("Certificate", "default", "b", spec));
+    gapi.put("site.yaml", file(&more));
+    wait_until_ready(&gapi, "default/b");
+    let text = gapi.ask(&["status"]).text;
+    let said = format!("the chain ends at {:?}, and the server has none that ends at", roots[0]);
+    assert!(text.contains(&said), "{text}");
 }

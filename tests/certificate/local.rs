@@ -107,8 +107,16 @@ fn certificates_are_what_they_were_asked_to_be() {
     assert_eq!(names.value.general_names.len(), 6);
     let usage = leaf.extended_key_usage().expect("it parses").expect("it is there");
     assert!(usage.value.server_auth && usage.value.client_auth && !leaf.is_ca());
+    let usage = leaf.key_usage().expect("it parses").expect("it is there");
+    assert!(usage.value.digital_signature() && !usage.value.key_encipherment() && !usage.value.key_cert_sign());
     wait_until_ready(&gapi, "web/rsa");
     wait_until_ready(&gapi, "web/edwards");
+    // A CA signs certificates, whatever else it says of itself.
+    let authority = fs::read(gapi.state().join("ca/cert-manager/site-ca.crt")).expect("it is there");
+    let authority = CertificateDer::from_pem_slice(&authority).expect("PEM");
+    let (_, authority) = x509_parser::parse_x509_certificate(&authority).expect("a certificate");
+    let usage = authority.key_usage().expect("it parses").expect("it is there");
+    assert!(usage.value.key_cert_sign() && usage.value.digital_signature() && authority.is_ca());
     // Something else is asked for: it is made anew, at once.
     gapi.put("all.yaml", file(&documents).replace("spiffe://box", "spiffe://other"));
     wait("a second revision", LIMIT, || certificate(&gapi, "web/rich")["status"]["revision"] == 2);
@@ -194,4 +202,57 @@ fn nothing_is_issued_that_could_not_be_kept() {
     // Room is made: it is tried again without being told.
     fs::remove_file(gapi.state().join("secrets")).expect("it is there");
     wait_until_ready(&gapi, "default/a-tls");
+}
+
+/// What the Secret is to have beside the certificate is changed at once, and nothing is issued for that.
+#[test]
+fn a_secret_takes_another_form_with_the_same_certificate() {
+    let mut documents = own_ca();
+    documents.push(object(
+        "Certificate",
+        "web",
+        "formed",
+        json!({
+            "secretName": "formed", "dnsNames": ["x.example"], "privateKey": {"algorithm": "ECDSA"},
+            "secretTemplate": {"labels": {"one": "1", "two": "2"}, "annotations": {"note": "first"}},
+            "issuerRef": {"name": "site-ca", "kind": "ClusterIssuer"},
+        }),
+    ));
+    let gapi = Start::new().file("all.yaml", file(&documents)).serve();
+    wait_until_ready(&gapi, "web/formed");
+    let path = gapi.state().join("secrets/web/formed.yaml");
+    let read = || -> Value { serde_yaml::from_str(&fs::read_to_string(&path).expect("text")).expect("YAML") };
+    let first = read();
+    assert_eq!(first["metadata"]["labels"]["one"], "1");
+    let spec = &mut documents.last_mut().expect("it is there")["spec"];
+    spec["secretTemplate"] = json!({"labels": {"two": "second"}});
+    spec["additionalOutputFormats"] = json!([{"type": "CombinedPEM"}]);
+    gapi.put("all.yaml", file(&documents));
+    wait("the label is another", LIMIT, || read()["metadata"]["labels"]["two"] == "second");
+    let second = read();
+    assert!(second["metadata"]["labels"]["one"].is_null() && second["metadata"]["annotations"]["note"].is_null());
+    assert_eq!(second["metadata"]["annotations"]["cert-manager.io/issuer-name"], "site-ca");
+    assert!(second["data"]["tls-combined.pem"].is_string());
+    for entry in ["tls.crt", "tls.key", "ca.crt"] {
+        assert_eq!(second["data"][entry], first["data"][entry], "{entry}");
+    }
+    let stays = |gapi: &crate::support::Gapi| {
+        let document = certificate(gapi, "web/formed");
+        assert_eq!(
+            (&document["status"]["revision"], &condition(&document, "Ready")["status"]),
+            (&json!(1), &json!("True"))
+        );
+        assert!(condition(&document, "Issuing").is_null());
+    };
+    gapi.reload();
+    stays(&gapi);
+    // It is known after a restart: the file stays as it is.
+    let written = |path: &std::path::Path| fs::metadata(path).and_then(|file| file.modified()).expect("it is there");
+    let before = written(&path);
+    let (_, start) = gapi.end(Signal::TERM, Duration::from_secs(20));
+    let gapi = start.serve();
+    wait_until_ready(&gapi, "web/formed");
+    gapi.reload();
+    assert_eq!(written(&path), before);
+    stays(&gapi);
 }

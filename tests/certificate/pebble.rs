@@ -11,7 +11,10 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rustls::ClientConfig;
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use serde_json::{Value, json};
 
 use super::harness::trusting;
@@ -35,6 +38,7 @@ pub struct Pebble {
     validity: u64,
     /// Seconds that it takes to look at a challenge.
     sleep: u64,
+    alternates: usize,
     children: Vec<Child>,
 }
 
@@ -80,6 +84,7 @@ impl Pebble {
             external: false,
             validity: 90 * 24 * 3600,
             sleep: 0,
+            alternates: 0,
             children: Vec::new(),
         })
     }
@@ -97,6 +102,12 @@ impl Pebble {
 
     pub fn sleep(mut self, seconds: u64) -> Pebble {
         self.sleep = seconds;
+        self
+    }
+
+    /// So many chains more than the default one.
+    pub fn alternates(mut self, count: usize) -> Pebble {
+        self.alternates = count;
         self
     }
 
@@ -186,6 +197,7 @@ impl Pebble {
         let child = Command::new(path)
             .args(arguments)
             .env("PEBBLE_WFE_NONCEREJECT", "10")
+            .env("PEBBLE_ALTERNATE_ROOTS", self.alternates.to_string())
             .env(sleep.0, sleep.1)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
@@ -205,9 +217,27 @@ impl Pebble {
 
     /// A client that trusts what it issues.
     pub fn trust(&self) -> Arc<ClientConfig> {
+        self.trust_root(0)
+    }
+
+    /// A client that trusts one of the roots alone; 0 is the default chain's.
+    pub fn trust_root(&self, number: usize) -> Arc<ClientConfig> {
+        trusting(&self.root(number))
+    }
+
+    /// The common name of a root.
+    pub fn root_name(&self, number: usize) -> String {
+        let pem = self.root(number);
+        let root = CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
+        let (_, root) = x509_parser::parse_x509_certificate(&root).expect("a certificate");
+        root.subject().iter_common_name().next().expect("it has one").as_str().expect("text").to_owned()
+    }
+
+    /// The PEM text of a root.
+    fn root(&self, number: usize) -> String {
         let own = self.authority.client(&[]);
         let mut client = Client::tls(loopback(self.management), "localhost", &own).expect("it answers");
-        trusting(&client.get("localhost", "/roots/0").expect("it answers").text())
+        client.get("localhost", &format!("/roots/{number}")).expect("it answers").text()
     }
 }
 

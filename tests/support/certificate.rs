@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 
 /// Signs certificates; its clients trust them all.
@@ -35,6 +35,16 @@ impl Authority {
         let params = CertificateParams::new(names).expect("the test's names are valid");
         let certificate = params.signed_by(&key, &self.0).expect("the key fits");
         Pair { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
+    }
+
+    /// A certificate for what a request (DER) asks for, valid for 90 days.
+    pub fn issue(&self, request: &[u8]) -> String {
+        let request = CertificateSigningRequestParams::from_der(&request.into()).expect("it is a request");
+        let mut request = CertificateSigningRequestParams { ..request };
+        let now = time::OffsetDateTime::now_utc();
+        (request.params.not_before, request.params.not_after) = (now, now + time::Duration::days(90));
+        request.params.use_authority_key_identifier_extension = true;
+        request.signed_by(&self.0).expect("what is asked for can be signed").pem()
     }
 
     /// A client that offers `protocols` by ALPN.

@@ -1,6 +1,6 @@
 //! Accounts at ACME servers: one for each issuer, its key kept as the Secret that the issuer names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use instant_acme::{Account, Error, ExternalAccountKey, Key, NewAccount};
 use jiff::Timestamp;
@@ -11,20 +11,29 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::UnboundedSender;
 use zeroize::Zeroizing;
 
-use super::{client::Client, fault};
+use super::{client::Client, fault, rollover, signed::Signer};
 use crate::{
-    api::ObjectKey,
+    api::{ObjectKey, cert_manager::ROLL_ACCOUNT_KEY_ANNOTATION},
     certificate::{
-        decide::back_off,
+        decide::{Cause, back_off},
         event::{Event, Failure},
         key::pem,
-        secret::opaque,
+        secret::{Texts, opaque},
         store::Store,
         task::blocking,
     },
     graph::issuance::{AccountState, Issuance, Issuer, Method, issuer::Acme},
     manifest::Object,
 };
+
+/// An account that the server knows, and what is kept of it.
+pub struct Registered {
+    pub account: Account,
+    /// Digest of its key's PEM.
+    pub key: String,
+    /// Its key's Secret, where that was written.
+    pub secret: Option<Box<Object>>,
+}
 
 /// The accounts of all issuers.
 #[derive(Default)]
@@ -46,6 +55,8 @@ struct Entry {
     failures: u32,
     not_before: Option<Timestamp>,
     asking: bool,
+    /// Its key is being changed: an order made now could not go on.
+    changing: bool,
 }
 
 impl Accounts {
@@ -73,10 +84,17 @@ impl Accounts {
         self.entries.iter().map(|(key, entry)| (key.clone(), state(entry))).collect()
     }
 
-    /// Registers what is not registered. The time at which to ask again.
+    /// Issuers that are to be asked for nothing new.
+    pub fn changing(&self) -> impl Iterator<Item = ObjectKey> + '_ {
+        self.entries.iter().filter(|(_, entry)| entry.changing).map(|(key, _)| key.clone())
+    }
+
+    /// Registers what is not registered, and changes keys where that is asked for, of issuers that are not `busy` with
+    /// orders. The time at which to ask again.
     pub fn want(
         &mut self,
         issuance: &Issuance,
+        busy: &BTreeSet<ObjectKey>,
         store: &Store,
         now: Timestamp,
         events: &UnboundedSender<Event>,
@@ -89,7 +107,7 @@ impl Accounts {
         for issuer in &issuance.issuers {
             let Method::Acme(acme) = &issuer.method else { continue };
             there.push(issuer.key.clone());
-            wake = wake.into_iter().chain(self.want_one(issuer, acme, store, now, events)).min();
+            wake = wake.into_iter().chain(self.want_one((issuer, acme), busy, store, now, events)).min();
         }
         self.entries.retain(|key, _| there.contains(key));
         wake
@@ -97,8 +115,8 @@ impl Accounts {
 
     fn want_one(
         &mut self,
-        issuer: &Issuer,
-        acme: &Acme,
+        (issuer, acme): (&Issuer, &Acme),
+        busy: &BTreeSet<ObjectKey>,
         store: &Store,
         now: Timestamp,
         events: &UnboundedSender<Event>,
@@ -106,15 +124,22 @@ impl Accounts {
         let (digest, key) = (digest(acme), acme.account_key.as_deref().map(hash));
         let entry = self.entries.entry(issuer.key.clone()).or_default();
         if entry.digest != digest || entry.account.is_some() && entry.key != key {
-            *entry = Entry { digest: digest.clone(), email: acme.spec.email.clone(), ..Entry::default() };
+            let (digest, email, asking) = (digest.clone(), acme.spec.email.clone(), entry.asking);
+            *entry = Entry { digest, email, asking, ..Entry::default() };
         }
         let bound = acme.spec.external_account_binding.is_some() && acme.external_account.is_none();
         let keyless = acme.spec.disable_account_key_generation && acme.account_key.is_none();
-        if entry.account.is_some() || entry.asking || bound || keyless {
+        let changes = acme.changes_key();
+        entry.changing = changes && entry.asking;
+        if entry.account.is_some() && !changes || entry.asking || bound || keyless {
             return None;
         }
         if let Some(time) = entry.not_before.filter(|time| *time > now) {
             return Some(time);
+        }
+        entry.changing = changes;
+        if changes && busy.contains(&issuer.key) {
+            return None;
         }
         (entry.asking, entry.key) = (true, key);
         let (key, acme, namespace) = (issuer.key.clone(), acme.clone(), issuer.namespace.clone());
@@ -132,27 +157,33 @@ impl Accounts {
         &mut self,
         issuer: ObjectKey,
         digest: &str,
-        result: Result<(Account, Option<Box<Object>>), Failure>,
+        result: Result<Registered, Failure>,
         now: Timestamp,
     ) -> Option<Object> {
-        let entry = self.entries.get_mut(&issuer).filter(|entry| entry.digest == digest)?;
-        entry.asking = false;
+        let mut entry = self.entries.get_mut(&issuer);
+        if let Some(entry) = &mut entry {
+            (entry.asking, entry.changing) = (false, false);
+        }
+        let Some(entry) = entry.filter(|entry| entry.digest == digest) else {
+            // Something else is asked for by now; a key that was written is there all the same.
+            return result.ok()?.secret.map(|secret| *secret);
+        };
         match result {
-            Ok((account, secret)) => {
+            Ok(Registered { account, key, secret }) => {
                 tracing::info!(issuer = %issuer, account = account.id(), "account registered");
-                entry.account = Some(account);
+                (entry.account, entry.key) = (Some(account), Some(key));
                 (entry.problem, entry.failures, entry.not_before) = (None, 0, None);
-                let secret = secret.map(|secret| *secret)?;
-                let values = secret.value["data"].as_object().into_iter().flat_map(|data| data.values());
-                let text = values.filter_map(|value| crate::api::core::decode(value.as_str()?)).next();
-                entry.key = text.as_deref().map(hash);
-                Some(secret)
+                secret.map(|secret| *secret)
             }
             Err(failure) => {
                 entry.failures += 1;
                 let wait = back_off(failure.cause, entry.failures, failure.retry_after, fastrand::u16(..));
                 entry.not_before = now.checked_add(wait).ok();
                 entry.problem = Some(failure.message);
+                if failure.cause != Cause::Refused {
+                    // Which key the account has is not known before the next try.
+                    entry.account = None;
+                }
                 None
             }
         }
@@ -171,64 +202,97 @@ fn digest(acme: &Acme) -> String {
     hash(text.as_bytes())
 }
 
-async fn register(acme: &Acme, namespace: &str, store: &Store) -> Result<(Account, Option<Box<Object>>), Failure> {
+async fn register(acme: &Acme, namespace: &str, store: &Store) -> Result<Registered, Failure> {
     let fault = |error: Error| fault::failure("registering the account", error);
-    let client = || Client::new(&acme.spec).map(Box::new).map_err(Failure::local);
     let contact = format!("mailto:{}", acme.spec.email);
     let contacts: &[&str] = if acme.spec.email.is_empty() { &[] } else { &[&contact] };
+    let secret = ObjectKey::new("Secret", namespace, &acme.spec.private_key_secret_ref.name);
+    if let (Some(old), Some(next)) = (&acme.account_key, &acme.next_key) {
+        return rollover::change(acme, (old, next), secret, store).await;
+    }
     if let Some(pem) = &acme.account_key {
-        let account = by_key(acme, pem, &client).await?;
-        if !contacts.is_empty() {
-            account.update_contacts(contacts).await.map_err(fault)?;
-        }
-        return Ok((account, None));
+        let account = by_key(acme, pem).await?;
+        account.update_contacts(contacts).await.map_err(fault)?;
+        return match acme.rolls {
+            true => rollover::prepare(acme, account, secret, store).await,
+            false => Ok(Registered { account, key: hash(pem), secret: None }),
+        };
     }
     let room = store.clone();
     let checked = blocking(move || room.check()).await?;
     checked.map_err(|error| Failure::local(format!("the account's key could not be kept: {error}")))?;
     let new = NewAccount { contact: contacts, terms_of_service_agreed: true, only_return_existing: false };
     let external = acme.external_account.as_ref().map(|(id, key)| ExternalAccountKey::new(id.clone(), key));
-    let builder = Account::builder_with_http(client()?);
+    let builder = Account::builder_with_http(client(acme)?);
     let created = builder.create(&new, acme.spec.server.clone(), external.as_ref()).await;
     let (account, credentials) = created.map_err(fault)?;
-    let text = pem("PRIVATE KEY", credentials.private_key().secret_pkcs8_der());
-    let key = ObjectKey::new("Secret", namespace, &acme.spec.private_key_secret_ref.name);
-    let manifest = opaque(namespace, &key.name, acme.key_entry(), &text);
-    let store = store.clone();
-    let kept = blocking(move || store.put_secret(&key, &manifest)).await?;
-    let secret = kept.map_err(|error| Failure::local(format!("the account's key cannot be kept: {error}")))?;
-    Ok((account, Some(Box::new(secret))))
+    let pem = pem("PRIVATE KEY", credentials.private_key().secret_pkcs8_der());
+    let text = opaque(&secret, marks(acme), &[(acme.key_entry(), pem.as_bytes())]);
+    keep(account, pem.as_bytes(), secret, text, store).await
 }
 
-/// The account of a key that is there; made where the server does not know it.
-async fn by_key(
-    acme: &Acme,
+/// The annotations of a new key's Secret.
+pub(super) fn marks(acme: &Acme) -> Texts {
+    let mark = (ROLL_ACCOUNT_KEY_ANNOTATION.to_owned(), acme.key_mark.clone());
+    std::iter::once(mark).filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// Writes the Secret of an account's key; when it returns, it is durable.
+pub(super) async fn keep(
+    account: Account,
     pem: &[u8],
-    client: &impl Fn() -> Result<Box<Client>, Failure>,
-) -> Result<Account, Failure> {
-    let builder = Account::builder_with_http(client()?);
-    let found = builder.from_key(account_key(pem)?, acme.spec.server.clone()).await;
-    match found {
-        Ok((account, _)) => Ok(account),
-        Err(Error::Api(problem)) if fault::kind(&problem) == "accountDoesNotExist" => {
-            let builder = Account::builder_with_http(client()?);
-            let created = builder.create_from_key(account_key(pem)?, acme.spec.server.clone()).await;
-            match created {
-                Ok((account, _)) => Ok(account),
-                Err(error) => Err(fault::failure("registering the account", error)),
-            }
-        }
+    secret: ObjectKey,
+    text: Zeroizing<String>,
+    store: &Store,
+) -> Result<Registered, Failure> {
+    let store = store.clone();
+    let kept = blocking(move || store.put_secret(&secret, &text)).await?;
+    let secret = kept.map_err(|error| Failure::local(format!("the account's key cannot be kept: {error}")))?;
+    Ok(Registered { account, key: hash(pem), secret: Some(Box::new(secret)) })
+}
+
+fn client(acme: &Acme) -> Result<Box<Client>, Failure> {
+    Client::new(&acme.spec).map(Box::new).map_err(Failure::local)
+}
+
+/// The account of a key, if the server knows it.
+pub(super) async fn find(acme: &Acme, pem: &[u8]) -> Result<Option<Account>, Failure> {
+    let builder = Account::builder_with_http(client(acme)?);
+    match builder.from_key(account_key(pem)?, acme.spec.server.clone()).await {
+        Ok((account, _)) => Ok(Some(account)),
+        Err(Error::Api(problem)) if fault::kind(&problem) == "accountDoesNotExist" => Ok(None),
         Err(error) => Err(fault::failure("looking up the account", error)),
     }
 }
 
+/// The account of a key that is there; made where the server does not know it.
+pub(super) async fn by_key(acme: &Acme, pem: &[u8]) -> Result<Account, Failure> {
+    if let Some(account) = find(acme, pem).await? {
+        return Ok(account);
+    }
+    let builder = Account::builder_with_http(client(acme)?);
+    let created = builder.create_from_key(account_key(pem)?, acme.spec.server.clone()).await;
+    created.map(|(account, _)| account).map_err(|error| fault::failure("registering the account", error))
+}
+
 /// The library signs with ECDSA on P-256 alone.
 fn account_key(pem: &[u8]) -> Result<(Key, PrivateKeyDer<'static>), Failure> {
-    let wrong =
-        || Failure::local("the account's key is no ECDSA key on P-256 in PEM: remove its Secret, or replace it");
-    let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| wrong())?;
-    let pair = KeyPair::from_der_and_sign_algo(&der, &rcgen::PKCS_ECDSA_P256_SHA256).map_err(|_| wrong())?;
-    let pkcs8 = Zeroizing::new(pair.serialize_der());
-    let key = Key::from_pkcs8_der(PrivatePkcs8KeyDer::from(pkcs8.as_slice())).map_err(|_| wrong())?;
+    let pkcs8 = pkcs8(pem)?;
+    let key = Key::from_pkcs8_der(PrivatePkcs8KeyDer::from(pkcs8.as_slice())).map_err(|_| wrong_key())?;
     Ok((key, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.to_vec()))))
+}
+
+/// What signs with an account's key where the library does not.
+pub(super) fn signer(pem: &[u8]) -> Result<Signer, Failure> {
+    Signer::new(&pkcs8(pem)?).map_err(|_| wrong_key())
+}
+
+fn pkcs8(pem: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| wrong_key())?;
+    let pair = KeyPair::from_der_and_sign_algo(&der, &rcgen::PKCS_ECDSA_P256_SHA256).map_err(|_| wrong_key())?;
+    Ok(Zeroizing::new(pair.serialize_der()))
+}
+
+fn wrong_key() -> Failure {
+    Failure::local("the account's key is no ECDSA key on P-256 in PEM: remove its Secret, or replace it")
 }

@@ -40,6 +40,7 @@ pub fn failure(doing: &str, error: Error) -> Failure {
             }
             Err(other) => Failure::new(Cause::Unreachable, message(&other)),
         },
+        Error::Unsupported(_) => Failure::new(Cause::Refused, message(&error)),
         error => Failure::new(Cause::Unreachable, message(&error)),
     }
 }

@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 use super::{
+    chain,
     fault::{self, kind},
     solver::{Offered, Proof, choose},
 };
@@ -53,7 +54,7 @@ pub async fn obtain(job: &Job, acme: &Acme, account: &Account, link: &Link) -> R
     }
     if matches!(order.state().status, OrderStatus::Ready) {
         link.step("the certificate is asked for");
-        let params = request::names(spec).map_err(|why| Failure::new(Cause::Refused, why))?;
+        let params = request::asked(spec).map_err(|why| Failure::new(Cause::Refused, why))?;
         let csr = params.serialize_request(&key.pair).map_err(|error| Failure::local(error.to_string()))?;
         order.finalize_csr(csr.der()).await.map_err(|error| fault::failure("asking for the certificate", error))?;
     }
@@ -61,7 +62,8 @@ pub async fn obtain(job: &Job, acme: &Acme, account: &Account, link: &Link) -> R
     let chain = order.poll_certificate(&RetryPolicy::new().timeout(PATIENCE)).await;
     let chain = chain.map_err(|error| fault::failure("waiting for the certificate", error))?;
     fits(&chain, &key)?;
-    Ok(Issued { remark: remark(&chain, acme), chain, ca: None, key: key.pem })
+    let (chain, remark) = chain::choose(chain, order.state().certificate.as_deref(), acme, account).await;
+    Ok(Issued { remark, chain, ca: None, key: key.pem })
 }
 
 /// What the certificate is for. ACME has no subjects: the common name has to be one of the names.
@@ -258,17 +260,6 @@ fn fits(chain: &str, key: &Key) -> Result<(), Failure> {
         Some(true) => Ok(()),
         _ => Err(Failure::new(Cause::Refused, "the server sent something else than a certificate for the key")),
     }
-}
-
-/// `preferredChain` is the common name of the issuer at the chain's top. The library asks for the default chain alone.
-fn remark(chain: &str, acme: &Acme) -> Option<String> {
-    let preferred = &acme.spec.preferred_chain;
-    let top = CertificateDer::pem_slice_iter(chain.as_bytes()).flatten().last()?;
-    let (_, top) = x509_parser::parse_x509_certificate(&top).ok()?;
-    let name = top.issuer().iter_common_name().next().and_then(|name| name.as_str().ok()).unwrap_or_default();
-    (!preferred.is_empty() && name != preferred).then(|| {
-        format!("the chain ends at {name:?}, not at the preferred {preferred:?}: gapi takes the server's default chain")
-    })
 }
 
 #[cfg(test)]

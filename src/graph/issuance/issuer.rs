@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::{
     api::{
         Kind, ObjectKey,
-        cert_manager::{AcmeIssuer, CERT_MANAGER_GROUP, CaIssuer, IssuerRef, IssuerSpec, SecretKey, SelfSignedIssuer},
+        cert_manager::{
+            AcmeIssuer, CERT_MANAGER_GROUP, CaIssuer, IssuerRef, IssuerSpec, ROLL_ACCOUNT_KEY_ANNOTATION, SecretKey,
+            SelfSignedIssuer,
+        },
         core::Secret,
     },
     finding::Finding,
@@ -39,11 +42,17 @@ pub enum Method {
 }
 
 /// An ACME issuer.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Acme {
     pub spec: AcmeIssuer,
     /// The account's key in PEM, where its Secret is there.
     pub account_key: Option<Arc<[u8]>>,
+    /// The key that is to follow it, kept before the server is told: it may have been.
+    pub next_key: Option<Arc<[u8]>>,
+    /// The issuer's annotation [`ROLL_ACCOUNT_KEY_ANNOTATION`], which a new key's Secret gets.
+    pub key_mark: String,
+    /// Another key is asked for, and can be kept.
+    pub rolls: bool,
     /// Identifier and key of the external account, decoded.
     pub external_account: Option<(String, Arc<[u8]>)>,
     /// The account's URL, once registered.
@@ -65,6 +74,16 @@ impl Acme {
             written => written,
         }
     }
+
+    /// The entry of the key that is to follow.
+    pub fn next_key_entry(&self) -> String {
+        format!("{}.next", self.key_entry())
+    }
+
+    /// Is the account's key to be changed, or may a change have been cut off?
+    pub fn changes_key(&self) -> bool {
+        self.account_key.is_some() && (self.rolls || self.next_key.is_some())
+    }
 }
 
 /// Every issuer, by kind, namespace and name.
@@ -80,16 +99,71 @@ pub(super) fn resolve(index: &Index, progress: &Progress, findings: &mut Vec<Fin
         if let Method::Acme(acme) = &issuer.method {
             solvers(object, &acme.spec, findings);
         }
+        if let Some(why) = kept_key(index, &issuer, object, progress) {
+            let field = format!("metadata.annotations[{ROLL_ACCOUNT_KEY_ANNOTATION}]");
+            findings.push(warning(object, &field, "AccountKeyKept", why.0, why.1));
+        }
         issuers.push(issuer);
     }
     issuers
 }
 
+/// Why the account keeps its key though another is asked for, and what to do.
+fn kept_key(index: &Index, issuer: &Issuer, object: &Object, progress: &Progress) -> Option<(String, &'static str)> {
+    let Method::Acme(acme) = &issuer.method else { return None };
+    let key = account_secret(&issuer.namespace, &acme.spec);
+    if acme.rolls {
+        let problem = progress.accounts.get(&issuer.key).filter(|state| state.uri.is_some())?.problem.as_ref()?;
+        return Some((format!("the account keeps its key for now: {problem}"), ""));
+    }
+    if !asks_for_key(index, &issuer.namespace, object, &acme.spec) {
+        return None;
+    }
+    Some(match progress.stored.contains(&key) {
+        true => (
+            format!("the account keeps its key: another issuer has its key in {key} too"),
+            "give each issuer a Secret of its own in spec.acme.privateKeySecretRef",
+        ),
+        false => (
+            format!("the account keeps its key: {key} is a manifest, which gapi does not replace"),
+            "remove the annotation; a key that is put there by hand gets an account of its own",
+        ),
+    })
+}
+
+fn account_secret(namespace: &str, spec: &AcmeIssuer) -> ObjectKey {
+    ObjectKey::new("Secret", namespace, &spec.private_key_secret_ref.name)
+}
+
+/// Is the account's key there, and made for another value of the annotation?
+fn asks_for_key(index: &Index, namespace: &str, issuer: &Object, spec: &AcmeIssuer) -> bool {
+    let mark = |object: &Object| object.meta.annotations.get(ROLL_ACCOUNT_KEY_ANNOTATION).cloned().unwrap_or_default();
+    let secret = index.get(Kind::Secret, namespace, &spec.private_key_secret_ref.name);
+    secret.is_some_and(|secret| !mark(issuer).is_empty() && mark(issuer) != mark(secret))
+}
+
+/// Has no other ACME issuer its account's key there? Two of them would change it in turn.
+fn is_sole(index: &Index, namespace: &str, issuer: &Object, name: &str, progress: &Progress) -> bool {
+    let others = index.all(Kind::ClusterIssuer).iter().chain(index.all(Kind::Issuer));
+    let mut sharing = others.filter(|other| {
+        other.key != issuer.key
+            && issuer_namespace(other, progress) == namespace
+            && other
+                .typed::<IssuerSpec>(Some("spec"))
+                .is_ok_and(|spec| spec.acme.as_ref().is_some_and(|acme| acme.private_key_secret_ref.name == name))
+    });
+    sharing.next().is_none()
+}
+
+fn issuer_namespace<'a>(object: &'a Object, progress: &'a Progress) -> &'a str {
+    match object.kind {
+        Kind::ClusterIssuer => progress.cluster_namespace(),
+        _ => &object.key.namespace,
+    }
+}
+
 fn issuer(index: &Index, object: &Object, spec: IssuerSpec, progress: &Progress) -> Issuer {
-    let namespace = match object.kind {
-        Kind::ClusterIssuer => progress.cluster_namespace().to_owned(),
-        _ => object.key.namespace.to_string(),
-    };
+    let namespace = issuer_namespace(object, progress).to_owned();
     let (method, ready) = match spec {
         IssuerSpec { acme: Some(spec), .. } => acme(index, &namespace, object, spec, progress),
         IssuerSpec { ca: Some(spec), .. } => ca(index, &namespace, spec),
@@ -130,10 +204,17 @@ fn is_ca(certificate: &Certificate) -> bool {
 
 fn acme(index: &Index, namespace: &str, object: &Object, spec: AcmeIssuer, progress: &Progress) -> (Method, Verdict) {
     let state = progress.accounts.get(&object.key);
-    let mut acme = Acme { spec, account_key: None, external_account: None, uri: None };
+    let mut acme = Acme { spec, ..Acme::default() };
     acme.uri = state.and_then(|state| state.uri.clone());
     let reference = SecretKey { name: acme.spec.private_key_secret_ref.name.clone(), key: acme.key_entry().to_owned() };
     acme.account_key = entry(index, namespace, &reference).ok();
+    acme.key_mark = object.meta.annotations.get(ROLL_ACCOUNT_KEY_ANNOTATION).cloned().unwrap_or_default();
+    if progress.stored.contains(&account_secret(namespace, &acme.spec)) {
+        let next = SecretKey { name: reference.name.clone(), key: acme.next_key_entry() };
+        acme.next_key = entry(index, namespace, &next).ok();
+        acme.rolls = asks_for_key(index, namespace, object, &acme.spec)
+            && is_sole(index, namespace, object, &reference.name, progress);
+    }
     let failed = |why: String| Verdict::no("ErrRegisterACMEAccount", format!("Failed to register ACME account: {why}"));
     let mut verdict = match state {
         Some(AccountState { uri: Some(_), .. }) => {

@@ -28,7 +28,7 @@ pub mod renewal;
 mod shim;
 
 pub use issuer::{Issuer, Method};
-pub use readiness::{Judgement, request_digest};
+pub use readiness::{Judgement, form_digest, request_digest};
 
 /// The namespace of the Secrets that a ClusterIssuer names, where nothing else is said.
 pub const CLUSTER_RESOURCE_NAMESPACE: &str = "cert-manager";
@@ -60,6 +60,8 @@ pub struct Attempt {
     pub revision: u32,
     /// [`request_digest`] of what was issued last.
     pub request: String,
+    /// [`form_digest`] of how its Secret was written.
+    pub form: String,
     /// Since when it is being issued; none where nothing is under way or wanted.
     pub since: Option<Timestamp>,
     /// What is being waited for now.

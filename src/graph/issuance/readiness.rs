@@ -237,3 +237,12 @@ pub fn request_digest(spec: &CertificateSpec) -> String {
     ]);
     hex(&Sha256::digest(request.to_string()))
 }
+
+/// Of what the Secret is to have beside the certificate: another value asks for another form of the same. Empty where
+/// nothing is asked for.
+pub fn form_digest(spec: &CertificateSpec) -> String {
+    if spec.secret_template.is_none() && spec.additional_output_formats.is_empty() {
+        return String::new();
+    }
+    hex(&Sha256::digest(json!([spec.secret_template, spec.additional_output_formats]).to_string()))
+}
