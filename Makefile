@@ -1,6 +1,6 @@
 # make test      what CI runs: formatting, lints, documentation, all tests
 # make demo      builds, runs an example on loopback and shows what it does (EXAMPLE=name, or all)
-# make bench     gapi beside nginx, HAProxy and a bare relay, one core each
+# make bench     gapi beside nginx, HAProxy and a bare relay, one core each: plain HTTP, then gRPC, TLS, TCP and UDP
 # make deb rpm   packages, in target/package
 # make deb rpm ARCH=arm64   the same for arm64, cross-built
 # make test-install   packages on a Debian that boots in a container
@@ -37,6 +37,7 @@ bench: release
 	@scripts/setup bench
 	cargo build --locked --release --manifest-path benches/peers/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/peers
 	@benches/peers/run
+	@benches/peers/rows
 
 bench-reload: release
 	@benches/reload/run
