@@ -42,12 +42,14 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
         return Err(format!("{word:?} is no level; levels are error, warn, info, debug, trace and off"));
     }
     let filter = EnvFilter::builder().parse(level).map_err(|error| error.to_string())?;
-    // The watch of files writes each event that it reads: those of a log beside the watched directory would never end.
-    Ok(match level.contains("notify") {
-        true => filter,
-        false => filter.add_directive("notify=info".parse().expect("is a directive")),
-    })
+    let unnamed = QUIETER.iter().filter(|(target, _)| !level.contains(target));
+    Ok(unnamed.fold(filter, |filter, (_, directive)| filter.add_directive(directive.parse().expect("is a directive"))))
 }
+
+/// What says less than the level asks for, where the level does not name it. The watch of files writes each event that it
+/// reads: those of a log beside the watched directory would never end. rustls warns of what clients send: anybody could
+/// fill the log.
+const QUIETER: [(&str, &str); 2] = [("notify", "notify=info"), ("rustls", "rustls=error")];
 
 /// systemd names the device and inode of the stream that it reads in `JOURNAL_STREAM`; a redirection changes them.
 fn journal_reads_stderr() -> bool {

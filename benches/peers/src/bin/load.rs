@@ -190,15 +190,15 @@ impl Load {
         let caller = |_| {
             let (load, calls) = (self.clone(), calls.clone());
             spawn_local(async move {
-                let called = timeout_at(load.end, async {
+                let calling = async {
                     loop {
                         call(calls.clone()).await?;
                         load.done();
                     }
-                });
-                match called.await {
-                    Ok(Err(error)) => _ = load.failed.borrow_mut().get_or_insert(error),
-                    Ok(Ok(())) | Err(_) => {}
+                };
+                let called: Result<()> = timeout_at(load.end, calling).await.unwrap_or(Ok(()));
+                if let Err(error) = called {
+                    load.failed.borrow_mut().get_or_insert(error);
                 }
             })
         };
