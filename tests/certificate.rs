@@ -8,6 +8,14 @@ mod acme;
 mod admission;
 #[path = "certificate/asked.rs"]
 mod asked;
+#[path = "certificate/bind.rs"]
+mod bind;
+#[path = "certificate/dns01.rs"]
+mod dns01;
+#[path = "certificate/dns_double.rs"]
+mod dns_double;
+#[path = "certificate/dns_provider.rs"]
+mod dns_provider;
 #[path = "certificate/double.rs"]
 mod double;
 #[path = "certificate/harness.rs"]

@@ -60,8 +60,8 @@ fn what_is_taken_over_is_what_would_come_anew() {
             let rarely = random.usize(0..20) == 0;
             let object = loop {
                 let object = &pool[random.usize(0..pool.len())];
-                let own =
-                    matches!(object.kind, Kind::HttpRoute | Kind::Service | Kind::EndpointSlice | Kind::Endpoints);
+                let own = object.kind.is_route()
+                    || matches!(object.kind, Kind::Service | Kind::EndpointSlice | Kind::Endpoints);
                 if own != rarely {
                     break object;
                 }

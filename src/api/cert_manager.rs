@@ -294,6 +294,9 @@ pub struct Solver {
     /// An extension of gapi.
     #[serde(rename = "tlsALPN01")]
     pub tls_alpn01: Option<Value>,
+    /// How long a record is waited for, in place of a look at it.
+    #[serde(deserialize_with = "duration", serialize_with = "written", skip_serializing_if = "Option::is_none")]
+    pub wait_instead_of_self_check: Option<Duration>,
 }
 
 /// `spec.acme.solvers[].selector`.

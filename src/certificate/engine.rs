@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     acme::{self, Accounts},
     decide::{Cause, back_off, choose, rewrites},
+    dns::{authority::Resolvers, record::Records},
     event::{Challenge, Done, Event, Failure, Link, Task},
     store::{Record, Store},
     task::{self, Job},
@@ -49,6 +50,8 @@ pub struct EngineOptions {
     pub cluster_namespace: String,
     /// Where HTTP-01 challenges come in.
     pub http_port: u16,
+    /// Who is asked about DNS-01 challenges.
+    pub resolvers: Resolvers,
 }
 
 fn issuer_of(wanted: &Wanted) -> Option<ObjectKey> {
@@ -73,6 +76,8 @@ pub struct Engine {
     /// Certificates of which it is asked for now.
     asking: BTreeSet<ObjectKey>,
     challenges: Vec<(Task, Challenge)>,
+    /// What challenges put into DNS.
+    dns_records: Records,
     presenting: Vec<(Challenge, oneshot::Sender<Result<(), String>>)>,
     wake: Option<Timestamp>,
     /// When the steps that were told are to be seen.
@@ -116,6 +121,7 @@ impl Engine {
             inquiries: BTreeMap::new(),
             asking: BTreeSet::new(),
             challenges: Vec::new(),
+            dns_records: Records::open(state),
             presenting: Vec::new(),
             wake: None,
             steps_due: None,
@@ -179,6 +185,7 @@ impl Engine {
         let running: BTreeSet<ObjectKey> = self.running.keys().cloned().collect();
         self.steps.retain(|key, _| running.contains(key));
         self.forget_challenges();
+        self.dns_records.sweep(issuance);
         for one in &issuance.wanted {
             let waits = one.issuing.is_some();
             let known = self.records.get(&one.key).and_then(|record| record.attempt.since);
@@ -230,7 +237,14 @@ impl Engine {
     fn start(&mut self, wanted: &Wanted) {
         let account = wanted.issuer.as_ref().ok().and_then(|issuer| self.accounts.get(&issuer.key));
         let order = self.records.get(&wanted.key).and_then(|record| record.order.clone());
-        let job = Job { wanted: wanted.clone(), store: self.store.clone(), order, account };
+        let job = Job {
+            wanted: wanted.clone(),
+            store: self.store.clone(),
+            order,
+            account,
+            records: self.dns_records.clone(),
+            resolvers: self.options.resolvers.clone(),
+        };
         let link = self.link(wanted);
         link.step("starting");
         self.run(wanted, link.task.number, task::run(job, link));

@@ -232,7 +232,7 @@ fn files(root: &Path) -> Vec<(String, PathBuf)> {
     files
 }
 
-fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(super) fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > MAX_FILE {
@@ -241,7 +241,7 @@ fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
-fn write(path: &Path, bytes: &[u8], mode: u32, directory_mode: u32) -> io::Result<()> {
+pub(super) fn write(path: &Path, bytes: &[u8], mode: u32, directory_mode: u32) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::DirBuilder::new().recursive(true).mode(directory_mode).create(directory)?;
     // A short name of its own, since an object's file name may be as long as names can be.

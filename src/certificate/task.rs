@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     acme,
     decide::Cause,
+    dns::{authority::Resolvers, record::Records},
     event::{Done, Event, Failure, Link},
     secret,
     sign::{self, Issued},
@@ -28,6 +29,9 @@ pub struct Job {
     pub order: Option<Order>,
     /// Of the ACME server.
     pub account: Option<instant_acme::Account>,
+    pub records: Records,
+    /// Who is asked about challenges in DNS.
+    pub resolvers: Resolvers,
 }
 
 /// Issues, keeps, and tells what came of it.
@@ -45,7 +49,7 @@ async fn issue(job: &Job, link: &Link) -> Result<Done, Failure> {
     room.map_err(|error| Failure::local(format!("what is issued could not be kept: {error}")))?;
     let issuer = job.wanted.issuer.clone().map_err(Failure::local)?;
     let issued = match (&issuer.method, &job.account) {
-        (Method::Acme(acme), Some(account)) => acme::obtain(job, acme, account, link).await?,
+        (Method::Acme(acme), Some(account)) => acme::obtain(job, &issuer, acme, account, link).await?,
         (Method::Acme(_), None) => return Err(Failure::local("the account is not registered yet")),
         _ => {
             link.step(format!("{} signs it", issuer.key));

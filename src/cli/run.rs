@@ -1,6 +1,10 @@
 //! `gapi run`: the flags of the daemon. Each has a `GAPI_…` variable of its name; the flag wins.
 
-use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+};
 
 use clap::{
     ArgMatches, Args, CommandFactory,
@@ -14,8 +18,12 @@ use super::{
     quantity::{Size, Span, some, window},
 };
 use crate::{
-    certificate::EngineOptions, dataplane::Settings, graph::issuance::CLUSTER_RESOURCE_NAMESPACE,
-    manifest::span::Bounds, observe::log, view::Setting,
+    certificate::{EngineOptions, Resolvers, nameserver},
+    dataplane::Settings,
+    graph::issuance::CLUSTER_RESOURCE_NAMESPACE,
+    manifest::span::Bounds,
+    observe::log,
+    view::Setting,
 };
 
 /// What the daemon is started with.
@@ -83,6 +91,18 @@ struct IssuanceFlags {
     /// Where HTTP-01 challenges come in; another one only where something in front sends port 80 there
     #[arg(long, env = "GAPI_ACME_HTTP_PORT", default_value_t = 80, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     acme_http_port: u16,
+    /// Resolvers that are asked about DNS-01 challenges, in place of the system's
+    #[arg(
+        long,
+        env = "GAPI_DNS01_RECURSIVE_NAMESERVERS",
+        value_name = "ADDRESS[:PORT]",
+        value_delimiter = ',',
+        value_parser = nameserver
+    )]
+    dns01_recursive_nameservers: Vec<SocketAddr>,
+    /// Look for DNS-01 records at the resolvers alone, not at the servers of the zone
+    #[arg(long, env = "GAPI_DNS01_RECURSIVE_NAMESERVERS_ONLY", value_parser = BoolishValueParser::new())]
+    dns01_recursive_nameservers_only: bool,
 }
 
 /// Bounds on manifests.
@@ -222,6 +242,10 @@ impl RunFlags {
             issuance: EngineOptions {
                 cluster_namespace: self.issuance.cluster_resource_namespace,
                 http_port: self.issuance.acme_http_port,
+                resolvers: Resolvers {
+                    recursive: self.issuance.dns01_recursive_nameservers,
+                    only: self.issuance.dns01_recursive_nameservers_only,
+                },
             },
             workers: self.workers,
             bounds: self.parse.bounds(),

@@ -4,6 +4,7 @@
 
 use std::{
     fs::{self, File},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, OnceLock},
@@ -30,6 +31,8 @@ pub struct Pebble {
     authority: Authority,
     acme: u16,
     management: u16,
+    /// Another's name server; its own, which knows every name, where there is none.
+    name_server: Option<SocketAddr>,
     dns: u16,
     pub http: u16,
     pub tls: u16,
@@ -78,6 +81,7 @@ impl Pebble {
             authority: Authority::new(),
             acme: free_port(),
             management: free_port(),
+            name_server: None,
             dns: free_port(),
             http: free_port(),
             tls: free_port(),
@@ -92,6 +96,12 @@ impl Pebble {
     /// External accounts are asked for.
     pub fn external(mut self) -> Pebble {
         self.external = true;
+        self
+    }
+
+    /// Names are looked up there.
+    pub fn name_server(mut self, address: SocketAddr) -> Pebble {
+        self.name_server = Some(address);
         self
     }
 
@@ -161,13 +171,13 @@ impl Pebble {
             config["externalAccountMACKeys"][EXTERNAL.0] = json!(EXTERNAL.1);
         }
         fs::write(at("config.json"), json!({ "pebble": config }).to_string()).expect("writable");
-        if self.children.is_empty() {
+        if self.children.is_empty() && self.name_server.is_none() {
             let dns = format!("127.0.0.1:{}", self.dns);
             let arguments = ["-dnsserver", &dns, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""];
             let none = ["-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "", "-management", ""];
             self.spawn("pebble-challtestsrv", &[&arguments[..], &none].concat());
         }
-        let (config, dns) = (at("config.json"), format!("127.0.0.1:{}", self.dns));
+        let (config, dns) = (at("config.json"), self.name_server.unwrap_or(loopback(self.dns)).to_string());
         self.spawn("pebble", &["-config", config.to_str().expect("ASCII"), "-strict", "-dnsserver", &dns]);
         let own = self.authority.client(&[]);
         wait("pebble answers", Duration::from_secs(30), || {
@@ -177,7 +187,7 @@ impl Pebble {
 
     /// Ends the ACME server; it forgets everything.
     pub fn stop(&mut self) {
-        if self.children.len() > 1
+        if self.children.len() > usize::from(self.name_server.is_none())
             && let Some(mut child) = self.children.pop()
         {
             let _ = child.kill();

@@ -11,7 +11,11 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::UnboundedSender;
 use zeroize::Zeroizing;
 
-use super::{client::Client, fault, rollover, signed::Signer};
+use super::{
+    client::Client,
+    fault, rollover,
+    signed::{Signer, Voice},
+};
 use crate::{
     api::{ObjectKey, cert_manager::ROLL_ACCOUNT_KEY_ANNOTATION},
     certificate::{
@@ -204,15 +208,15 @@ fn digest(acme: &Acme) -> String {
 
 async fn register(acme: &Acme, namespace: &str, store: &Store) -> Result<Registered, Failure> {
     let fault = |error: Error| fault::failure("registering the account", error);
-    let contact = format!("mailto:{}", acme.spec.email);
-    let contacts: &[&str] = if acme.spec.email.is_empty() { &[] } else { &[&contact] };
+    let contacts = contacts(acme);
+    let contacts: Vec<&str> = contacts.iter().map(String::as_str).collect();
     let secret = ObjectKey::new("Secret", namespace, &acme.spec.private_key_secret_ref.name);
     if let (Some(old), Some(next)) = (&acme.account_key, &acme.next_key) {
         return rollover::change(acme, (old, next), secret, store).await;
     }
     if let Some(pem) = &acme.account_key {
         let account = by_key(acme, pem).await?;
-        account.update_contacts(contacts).await.map_err(fault)?;
+        account.update_contacts(&contacts).await.map_err(fault)?;
         return match acme.rolls {
             true => rollover::prepare(acme, account, secret, store).await,
             false => Ok(Registered { account, key: hash(pem), secret: None }),
@@ -221,7 +225,7 @@ async fn register(acme: &Acme, namespace: &str, store: &Store) -> Result<Registe
     let room = store.clone();
     let checked = blocking(move || room.check()).await?;
     checked.map_err(|error| Failure::local(format!("the account's key could not be kept: {error}")))?;
-    let new = NewAccount { contact: contacts, terms_of_service_agreed: true, only_return_existing: false };
+    let new = NewAccount { contact: &contacts, terms_of_service_agreed: true, only_return_existing: false };
     let external = acme.external_account.as_ref().map(|(id, key)| ExternalAccountKey::new(id.clone(), key));
     let builder = Account::builder_with_http(client(acme)?);
     let created = builder.create(&new, acme.spec.server.clone(), external.as_ref()).await;
@@ -251,6 +255,10 @@ pub(super) async fn keep(
     Ok(Registered { account, key: hash(pem), secret: Some(Box::new(secret)) })
 }
 
+fn contacts(acme: &Acme) -> Option<String> {
+    Some(format!("mailto:{}", acme.spec.email)).filter(|_| !acme.spec.email.is_empty())
+}
+
 fn client(acme: &Acme) -> Result<Box<Client>, Failure> {
     Client::new(&acme.spec).map(Box::new).map_err(Failure::local)
 }
@@ -270,9 +278,16 @@ pub(super) async fn by_key(acme: &Acme, pem: &[u8]) -> Result<Account, Failure> 
     if let Some(account) = find(acme, pem).await? {
         return Ok(account);
     }
+    let fault = |error| fault::failure("registering the account", error);
+    if let Some((id, key)) = &acme.external_account {
+        let voice = Voice::new(*client(acme)?, &acme.spec.server, None, signer(pem)?).await.map_err(fault)?;
+        voice.register(contacts(acme).as_slice(), (id, key)).await.map_err(fault)?;
+        let unknown = || Failure::new(Cause::Unreachable, "the server does not know the account that it made");
+        return find(acme, pem).await?.ok_or_else(unknown);
+    }
     let builder = Account::builder_with_http(client(acme)?);
     let created = builder.create_from_key(account_key(pem)?, acme.spec.server.clone()).await;
-    created.map(|(account, _)| account).map_err(|error| fault::failure("registering the account", error))
+    created.map(|(account, _)| account).map_err(fault)
 }
 
 /// The library signs with ECDSA on P-256 alone.

@@ -37,7 +37,7 @@ async fn find(chain: &str, url: &str, acme: &Acme, account: &Account) -> Result<
     let key = acme.account_key.as_deref().ok_or(Error::Str("the account's key is gone"))?;
     let client = Client::new(&acme.spec).map_err(|why| Error::Other(why.into()))?;
     let signer = account::signer(key).map_err(|failure| Error::Other(failure.message.into()))?;
-    let voice = Voice::new(client, &acme.spec.server, account.id(), signer).await?;
+    let voice = Voice::new(client, &acme.spec.server, Some(account.id()), signer).await?;
     let (headers, _) = voice.post(url, None).await?;
     for alternate in alternates(&headers).into_iter().take(MAX_ALTERNATES) {
         let (_, body) = voice.post(&alternate, None).await?;

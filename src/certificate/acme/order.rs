@@ -8,6 +8,7 @@ use instant_acme::{
 };
 use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::extensions::GeneralName;
 use zeroize::Zeroizing;
 
 use super::{
@@ -19,6 +20,7 @@ use crate::{
     api::cert_manager::CertificateSpec,
     certificate::{
         decide::Cause,
+        dns::proof::Proofs,
         event::{Challenge, Event, Failure, Link},
         key::{self, Key},
         request,
@@ -26,7 +28,7 @@ use crate::{
         store::Order as Kept,
         task::{Job, blocking},
     },
-    graph::issuance::{issuer::Acme, request_digest},
+    graph::issuance::{Issuer, issuer::Acme, request_digest},
     plan::TlsChallengePlan,
 };
 
@@ -37,12 +39,19 @@ const PATIENCE: Duration = Duration::from_secs(180);
 ///
 /// # Errors
 /// What the server, or this machine, has against it.
-pub async fn obtain(job: &Job, acme: &Acme, account: &Account, link: &Link) -> Result<Issued, Failure> {
+pub async fn obtain(
+    job: &Job,
+    issuer: &Issuer,
+    acme: &Acme,
+    account: &Account,
+    link: &Link,
+) -> Result<Issued, Failure> {
     let spec = &job.wanted.spec;
     let identifiers = identifiers(spec)?;
     let (mut order, key) = open(job, acme, account, link, &identifiers).await?;
     if matches!(order.state().status, OrderStatus::Pending) {
-        prove(job, acme, link, &mut order).await?;
+        let mut dns = Proofs::new(job, issuer, acme, link);
+        prove(job, acme, link, &mut order, &mut dns).await?;
         link.step("the server looks at the challenges");
         let policy = RetryPolicy::new().timeout(PATIENCE);
         let status = order.poll_ready(&policy).await;
@@ -143,6 +152,8 @@ async fn make(
     };
     let last = job.wanted.judgement.certificate.as_ref();
     let leaf = last.and_then(|last| CertificateDer::from_pem_slice(&last.chain_pem).ok());
+    // RFC 9773, 5: one that is for other names altogether is not replaced.
+    let leaf = leaf.filter(|leaf| shares_a_name(leaf, identifiers));
     let replaced = leaf.as_ref().and_then(|leaf| CertificateIdentifier::try_from(leaf).ok());
     let informed = job.wanted.attempt.renewal_info.is_some();
     if let Some(replaced) = replaced.filter(|_| informed) {
@@ -157,8 +168,28 @@ async fn make(
     account.new_order(&new()).await.map_err(|error| fault::failure("making an order", error))
 }
 
-/// Has every name's challenge answered, and tells the server.
-async fn prove(job: &Job, acme: &Acme, link: &Link, order: &mut instant_acme::Order) -> Result<(), Failure> {
+fn shares_a_name(leaf: &CertificateDer, identifiers: &[Identifier]) -> bool {
+    let Ok((_, leaf)) = x509_parser::parse_x509_certificate(leaf) else { return false };
+    let names = leaf.subject_alternative_name().ok().flatten();
+    names.iter().flat_map(|names| &names.value.general_names).any(|name| match name {
+        GeneralName::DNSName(name) => identifiers.contains(&Identifier::Dns(name.to_ascii_lowercase())),
+        GeneralName::IPAddress(bytes) => identifiers.iter().any(|identifier| match identifier {
+            Identifier::Ip(IpAddr::V4(address)) => address.octets() == *bytes,
+            Identifier::Ip(IpAddr::V6(address)) => address.octets() == *bytes,
+            _ => false,
+        }),
+        _ => false,
+    })
+}
+
+/// Has every name's challenge answered, and tells the server. What is in `dns` stays in DNS as long as that does.
+async fn prove(
+    job: &Job,
+    acme: &Acme,
+    link: &Link,
+    order: &mut instant_acme::Order,
+    dns: &mut Proofs<'_>,
+) -> Result<(), Failure> {
     let fault = |error| fault::failure("proving the names", error);
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -178,6 +209,7 @@ async fn prove(job: &Job, acme: &Acme, link: &Link, order: &mut instant_acme::Or
         let kind = match proof {
             Proof::Http01 => ChallengeType::Http01,
             Proof::TlsAlpn01 => ChallengeType::TlsAlpn01,
+            Proof::Dns01(_) => ChallengeType::Dns01,
         };
         let missing = || Failure::new(Cause::Refused, format!("the server offers no such challenge for {name}"));
         let mut challenge = authorization.challenge(kind).ok_or_else(missing)?;
@@ -187,10 +219,28 @@ async fn prove(job: &Job, acme: &Acme, link: &Link, order: &mut instant_acme::Or
                 Challenge::Http { token: challenge.token.clone(), authorization: authorized.as_str().to_owned() }
             }
             Proof::TlsAlpn01 => tls_challenge(&name, authorized.digest().as_ref()).map_err(Failure::local)?,
+            Proof::Dns01(solver) => {
+                let value = authorized.dns_value();
+                dns.put(solver, &name, &challenge.token, authorized.as_str(), value).await?;
+                continue;
+            }
         };
         link.step(format!("the challenge for {name} is put up"));
         link.present(answer).await.map_err(Failure::local)?;
         if matches!(challenge.status, ChallengeStatus::Pending) {
+            challenge.set_ready().await.map_err(fault)?;
+        }
+    }
+    dns.seen().await?;
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization.map_err(fault)?;
+        if !dns.has(&authorization.identifier().to_string()) {
+            continue;
+        }
+        if let Some(mut challenge) = authorization.challenge(ChallengeType::Dns01)
+            && matches!(challenge.status, ChallengeStatus::Pending)
+        {
             challenge.set_ready().await.map_err(fault)?;
         }
     }

@@ -59,7 +59,7 @@ pub async fn change(
 async fn replace(acme: &Acme, account: &str, old: &[u8], next: &[u8]) -> Result<(), Error> {
     let signer = |pem| account::signer(pem).map_err(|failure| Error::Other(failure.message.into()));
     let client = Client::new(&acme.spec).map_err(|why| Error::Other(why.into()))?;
-    let voice = Voice::new(client, &acme.spec.server, account, signer(old)?).await?;
+    let voice = Voice::new(client, &acme.spec.server, Some(account), signer(old)?).await?;
     let url = voice.key_change().ok_or(Error::Unsupported("keyChange"))?;
     let next = signer(next)?;
     let payload = json!({ "account": account, "oldKey": voice.signer().public() });

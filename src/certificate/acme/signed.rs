@@ -1,7 +1,8 @@
-//! Signed requests that the library does not make (RFC 8555, 6.2): the change of a key that is kept first, and chains
-//! other than the default one.
+//! Signed requests that the library does not make (RFC 8555, 6.2): the change of a key that is kept first, chains other
+//! than the default one, and an account for a key that is there with an external one.
 
 use aws_lc_rs::{
+    hmac,
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
@@ -35,15 +36,26 @@ impl Signer {
         json!({ "crv": "P-256", "kty": "EC", "x": encode(x), "y": encode(y) })
     }
 
-    /// RFC 7515, flattened. Without a payload it is POST-as-GET.
+    /// Without a payload it is POST-as-GET.
+    ///
+    /// # Errors
+    /// There is no randomness.
     pub fn sign(&self, mut header: Value, payload: Option<&Value>) -> Result<Value, Error> {
         header["alg"] = json!("ES256");
-        let header = encode(header.to_string());
-        let payload = payload.map(|payload| encode(payload.to_string())).unwrap_or_default();
-        let signature = self.0.sign(&SystemRandom::new(), format!("{header}.{payload}").as_bytes());
-        let signature = encode(signature.map_err(|_| Error::Crypto)?);
-        Ok(json!({ "protected": header, "payload": payload, "signature": signature }))
+        jws(&header, payload, |text| self.0.sign(&SystemRandom::new(), text).map_err(|_| Error::Crypto))
     }
+}
+
+/// RFC 7515, flattened.
+fn jws<S: AsRef<[u8]>>(
+    header: &Value,
+    payload: Option<&Value>,
+    sign: impl FnOnce(&[u8]) -> Result<S, Error>,
+) -> Result<Value, Error> {
+    let header = encode(header.to_string());
+    let payload = payload.map(|payload| encode(payload.to_string())).unwrap_or_default();
+    let signature = encode(sign(format!("{header}.{payload}").as_bytes())?);
+    Ok(json!({ "protected": header, "payload": payload, "signature": signature }))
 }
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
@@ -55,26 +67,43 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
 #[serde(rename_all = "camelCase")]
 struct Directory {
     new_nonce: String,
+    new_account: String,
     key_change: Option<String>,
 }
 
-/// What speaks for an account.
+/// What speaks for an account, or for a key that is to have one.
 pub struct Voice {
     client: Client,
     directory: Directory,
-    account: String,
+    /// None where there is no account yet.
+    account: Option<String>,
     signer: Signer,
 }
 
 impl Voice {
-    /// For the account with this URL and key.
+    /// For the account with this URL, if there is one, and key.
     ///
     /// # Errors
     /// The server's directory cannot be had.
-    pub async fn new(client: Client, server: &str, account: &str, signer: Signer) -> Result<Voice, Error> {
+    pub async fn new(client: Client, server: &str, account: Option<&str>, signer: Signer) -> Result<Voice, Error> {
         let (_, body) = send(&client, Method::GET, server, Vec::new()).await?;
         let directory = serde_json::from_slice(&body)?;
-        Ok(Voice { client, directory, account: account.to_owned(), signer })
+        Ok(Voice { client, directory, account: account.map(str::to_owned), signer })
+    }
+
+    /// Makes an account for the key, bound to an external one (RFC 8555, 7.3.4).
+    ///
+    /// # Errors
+    /// As [`Voice::post`].
+    pub async fn register(&self, contacts: &[String], (id, key): (&str, &[u8])) -> Result<(), Error> {
+        let url = &self.directory.new_account;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        let header = json!({ "alg": "HS256", "kid": id, "url": url });
+        let binding = jws(&header, Some(&self.signer.public()), |text| Ok(hmac::sign(&key, text)))?;
+        let account = json!({
+            "contact": contacts, "termsOfServiceAgreed": true, "externalAccountBinding": binding,
+        });
+        self.post(url, Some(&account)).await.map(|_| ())
     }
 
     /// Where keys are changed, if the server has that.
@@ -96,7 +125,11 @@ impl Voice {
         loop {
             let nonce = headers.get(NONCE).and_then(|nonce| nonce.to_str().ok());
             let nonce = nonce.ok_or(Error::Str("the server gave no nonce"))?;
-            let header = json!({ "kid": self.account, "nonce": nonce, "url": url });
+            let mut header = json!({ "nonce": nonce, "url": url });
+            match &self.account {
+                Some(account) => header["kid"] = json!(account),
+                None => header["jwk"] = self.signer.public(),
+            }
             let body = self.signer.sign(header, payload)?.to_string().into_bytes();
             match send_any(&self.client, Method::POST, url, body).await? {
                 (status, headers, body) if status.is_success() => return Ok((headers, body)),

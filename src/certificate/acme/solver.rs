@@ -10,6 +10,8 @@ use crate::api::cert_manager::{Selector, Solver};
 pub enum Proof {
     Http01,
     TlsAlpn01,
+    /// By the solver of this number.
+    Dns01(usize),
 }
 
 /// The challenge types that a server offers for a name.
@@ -23,7 +25,7 @@ pub struct Offered {
 /// The proof for `name` (`*.` in front for a wildcard) of a Certificate with `labels`.
 ///
 /// # Errors
-/// No solver is for it, or gapi does not have the one that is.
+/// No solver is for it.
 pub fn choose(
     solvers: &[Solver],
     name: &str,
@@ -35,19 +37,17 @@ pub fn choose(
             || offered.tls_alpn01 && solver.tls_alpn01.is_some()
             || offered.dns01 && solver.dns01.is_some()
     };
-    let mut best: Option<(Rank, &Solver)> = None;
-    for solver in solvers.iter().filter(|solver| offers(solver)) {
+    let mut best: Option<(Rank, usize, &Solver)> = None;
+    for (i, solver) in solvers.iter().enumerate().filter(|(_, solver)| offers(solver)) {
         let Some(rank) = rank(solver.selector.as_ref(), name, labels) else { continue };
-        if best.as_ref().is_none_or(|(other, _)| rank > *other) {
-            best = Some((rank, solver));
+        if best.as_ref().is_none_or(|(other, ..)| rank > *other) {
+            best = Some((rank, i, solver));
         }
     }
     match best {
-        Some((_, solver)) if solver.http01.is_some() => Ok(Proof::Http01),
-        Some((_, solver)) if solver.tls_alpn01.is_some() => Ok(Proof::TlsAlpn01),
-        Some(_) => {
-            Err(format!("{name} is to be proven by DNS-01, which gapi does not have yet; it has http01 and tlsALPN01"))
-        }
+        Some((_, _, solver)) if solver.http01.is_some() => Ok(Proof::Http01),
+        Some((_, _, solver)) if solver.tls_alpn01.is_some() => Ok(Proof::TlsAlpn01),
+        Some((_, i, _)) => Ok(Proof::Dns01(i)),
         None if name.starts_with("*.") => {
             Err(format!("{name} is a wildcard, which DNS-01 alone can prove, and no dns01 solver is for it"))
         }
@@ -113,8 +113,8 @@ mod tests {
         assert_eq!(chosen("example.com", &[]), Ok(Proof::TlsAlpn01));
         assert_eq!(chosen("notexample.com", &[]), Ok(Proof::Http01));
         assert_eq!(chosen("a.deep.example.com", &[]), Ok(Proof::Http01));
-        assert!(chosen("named.example.com", &[]).is_err_and(|why| why.contains("DNS-01")));
-        assert!(chosen("*.example.com", &[]).is_err_and(|why| why.contains("DNS-01")));
+        assert_eq!(chosen("named.example.com", &[]), Ok(Proof::Dns01(3)));
+        assert_eq!(chosen("*.example.com", &[]), Ok(Proof::Dns01(3)));
         assert!(chosen("*.other.example", &[]).is_err_and(|why| why.contains("wildcard")));
         assert_eq!(chosen("other.example", &[("a", "b")]), Ok(Proof::TlsAlpn01));
         assert_eq!(chosen("a.deep.example.com", &[("a", "b")]), Ok(Proof::Http01));

@@ -16,7 +16,7 @@ use crate::{
     manifest::Object,
 };
 
-use super::{AccountState, Progress, Verdict};
+use super::{AccountState, Progress, Verdict, dns01};
 use crate::graph::{Index, problem::warning};
 
 /// An Issuer or ClusterIssuer with all that it needs.
@@ -28,6 +28,13 @@ pub struct Issuer {
     pub method: Method,
     /// Condition `Ready`; for ACME as far as the account is known.
     pub ready: Verdict,
+}
+
+impl Issuer {
+    /// Is it there for every namespace?
+    pub fn is_cluster(&self) -> bool {
+        &*self.key.kind == "ClusterIssuer"
+    }
 }
 
 /// How certificates are made.
@@ -57,6 +64,8 @@ pub struct Acme {
     pub external_account: Option<(String, Arc<[u8]>)>,
     /// The account's URL, once registered.
     pub uri: Option<String>,
+    /// What the DNS-01 solvers name.
+    pub secrets: dns01::Secrets,
 }
 
 /// Keys never reach a log.
@@ -97,7 +106,7 @@ pub(super) fn resolve(index: &Index, progress: &Progress, findings: &mut Vec<Fin
             findings.push(warning(object, "spec", "IssuerNotReady", message, ""));
         }
         if let Method::Acme(acme) = &issuer.method {
-            solvers(object, &acme.spec, findings);
+            solvers(object, acme, findings);
         }
         if let Some(why) = kept_key(index, &issuer, object, progress) {
             let field = format!("metadata.annotations[{ROLL_ACCOUNT_KEY_ANNOTATION}]");
@@ -204,7 +213,8 @@ fn is_ca(certificate: &Certificate) -> bool {
 
 fn acme(index: &Index, namespace: &str, object: &Object, spec: AcmeIssuer, progress: &Progress) -> (Method, Verdict) {
     let state = progress.accounts.get(&object.key);
-    let mut acme = Acme { spec, ..Acme::default() };
+    let secrets = dns01::secrets(index, namespace, &spec);
+    let mut acme = Acme { spec, secrets, ..Acme::default() };
     acme.uri = state.and_then(|state| state.uri.clone());
     let reference = SecretKey { name: acme.spec.private_key_secret_ref.name.clone(), key: acme.key_entry().to_owned() };
     acme.account_key = entry(index, namespace, &reference).ok();
@@ -240,7 +250,7 @@ fn acme(index: &Index, namespace: &str, object: &Object, spec: AcmeIssuer, progr
 }
 
 /// An entry of a Secret.
-fn entry(index: &Index, namespace: &str, reference: &SecretKey) -> Result<Arc<[u8]>, String> {
+pub(super) fn entry(index: &Index, namespace: &str, reference: &SecretKey) -> Result<Arc<[u8]>, String> {
     let SecretKey { name, key } = reference;
     let secret = index.get(Kind::Secret, namespace, name).ok_or(format!("Secret {namespace}/{name} does not exist"))?;
     let secret: &Secret = secret.typed(None)?;
@@ -256,19 +266,13 @@ fn decode_hmac(bytes: &[u8]) -> Result<Arc<[u8]>, String> {
     Ok(key.into())
 }
 
-/// What of the solvers gapi does not have.
-fn solvers(object: &Object, spec: &AcmeIssuer, findings: &mut Vec<Finding>) {
-    if spec.enable_duration_feature {
+/// What of an ACME issuer gapi does not have.
+fn solvers(object: &Object, acme: &Acme, findings: &mut Vec<Finding>) {
+    if acme.spec.enable_duration_feature {
         let message = "gapi asks ACME servers for no duration: it has no effect";
         findings.push(warning(object, "spec.acme.enableDurationFeature", "UnsupportedValue", message, "use a profile"));
     }
-    for (i, solver) in spec.solvers.iter().enumerate() {
-        if solver.dns01.is_some() {
-            let message = "gapi has no DNS-01 solvers yet; it has http01 and tlsALPN01";
-            let field = format!("spec.acme.solvers[{i}].dns01");
-            findings.push(warning(object, &field, "UnsupportedValue", message, "names that need it are not issued"));
-        }
-    }
+    dns01::findings(object, &acme.spec, &acme.secrets, findings);
 }
 
 /// The issuer that a Certificate names.

@@ -1,7 +1,7 @@
 //! Which certificates are wanted, who is to make them, and how far that is: what cert-manager does in a cluster, from the
 //! same manifests.
 //!
-//! [`issuer`] resolves Issuers and ClusterIssuers, `shim` makes Certificates of annotated Gateways, [`readiness`] judges
+//! [`issuer`] resolves Issuers and ClusterIssuers, [`dns01`] what their DNS-01 solvers need, `shim` makes Certificates of annotated Gateways, [`readiness`] judges
 //! the Secret that a Certificate has, [`renewal`] says until when. Pure: what issuance has done so far comes in as
 //! [`Progress`], what is to be done goes out as [`Wanted`].
 
@@ -22,7 +22,9 @@ use crate::{
 use super::{Class, Index, Input, problem::warning};
 
 mod annotation;
+pub mod dns01;
 pub mod issuer;
+pub mod provider;
 pub mod readiness;
 pub mod renewal;
 mod shim;
