@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 use support::{
     Authority, Backend, Client, Gapi, Reply,
     client::NoAnswer,
+    datagram::{DatagramBackend, datagrams, exchange, free_udp_port},
     free_port,
     gapi::Start,
     http2::{self, Outcome},
     loopback,
-    manifest::{file, gateway, http, https, prefix, route, secret, service},
+    manifest::{file, gateway, http, https, layer4_route, listener, prefix, route, secret, service, udp_service},
     wait,
 };
 
@@ -417,6 +418,74 @@ fn an_idle_websocket() {
     ));
     assert_eq!(client.answer("GET").expect("there is an answer").status(), 101);
     takes("silence", || while client.receive(SOON).expect("it ends") > 0 {});
+}
+
+// --- TCP and UDP.
+
+/// A listener of one protocol that leads to one backend, with these flags.
+fn layer4(protocol: &str, port: u16, backend: SocketAddr, flags: &[(&str, &str)]) -> Gapi {
+    let services = if protocol == "UDP" { udp_service("backend", &[backend]) } else { service("backend", &[backend]) };
+    let route = layer4_route(&format!("{protocol}Route"), "all", "gate", "all", "backend");
+    let mut documents = vec![gateway("gate", &[listener("all", protocol, port)]), route];
+    documents.extend(services);
+    let start = Start::new().file("all.yaml", file(&documents));
+    flags.iter().fold(start, |start, (flag, value)| start.flag(flag, value)).serve()
+}
+
+#[test]
+fn a_silent_connection_of_layer_4() {
+    let backend = Backend::raw(|mut stream, number, backend| while backend.read(&mut stream, number).is_some() {});
+    let port = free_port();
+    let _gapi = layer4("TCP", port, backend.address, &[("--tcp-idle-timeout", "300ms")]);
+    let mut client = Client::connect(loopback(port)).expect("the gateway listens");
+    client.send("hello");
+    takes("silence", || while client.receive(SOON).is_some_and(|length| length > 0) {});
+}
+
+/// How many sessions there are comes out of how often the backend meets a client anew.
+#[test]
+fn a_silent_session_of_udp() {
+    let port = free_udp_port();
+    let backend = DatagramBackend::start("a", Duration::ZERO);
+    let flags = [("--udp-idle-timeout", "1h"), ("--udp-stream-timeout", "300ms")];
+    let gapi = layer4("UDP", port, backend.address, &flags);
+    let client = datagrams(port);
+    assert_eq!(exchange(&client, "?").as_deref(), Some("a?"));
+    let sessions = || {
+        let status = gapi.ask(&["status", "-o", "wide"]).text;
+        status.lines().find_map(|line| line.strip_prefix("UDP sessions:")?.trim().split(' ').next().map(str::to_owned))
+    };
+    wait("it ends after an answer", SOON, || sessions().as_deref() == Some("0"));
+    assert_eq!(exchange(&client, "?").as_deref(), Some("a?"));
+    assert_eq!(backend.askers(), 2);
+    drop(gapi);
+
+    let deaf = DatagramBackend::start("", Duration::from_secs(1));
+    let flags = [("--udp-idle-timeout", "300ms"), ("--udp-stream-timeout", "1h")];
+    let gapi = layer4("UDP", port, deaf.address, &flags);
+    let start = Instant::now();
+    client.send(b"?").expect("sent");
+    wait("it has come", SOON, || deaf.asked() == 1);
+    let sessions = || gapi.ask(&["status", "-o", "json"]).text.contains(&format!("\"127.0.0.1:{port}\": 1"));
+    wait("it ends without an answer", SOON, || !sessions());
+    assert!(start.elapsed() > NOT_YET, "{:?}", start.elapsed());
+}
+
+#[test]
+fn sessions_of_udp() {
+    let port = free_udp_port();
+    let backend = DatagramBackend::start("a", Duration::ZERO);
+    let _gapi = layer4("UDP", port, backend.address, &[("--max-udp-sessions", "2")]);
+    let clients: Vec<_> = (0..3).map(|_| datagrams(port)).collect();
+    for client in &clients {
+        assert_eq!(exchange(client, "?").as_deref(), Some("a?"));
+    }
+    assert_eq!(exchange(&clients[2], "?").as_deref(), Some("a?"));
+    assert_eq!(backend.askers(), 3, "the newest stays");
+    wait("the one longest silent has gone", SOON, || {
+        assert_eq!(exchange(&clients[0], "?").as_deref(), Some("a?"));
+        backend.askers() > 3
+    });
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod support;
 #[path = "restart/manager.rs"]
 mod manager;
 
+#[path = "restart/layer4.rs"]
+mod layer4;
 #[path = "restart/socket.rs"]
 mod socket;
 #[path = "restart/state.rs"]

@@ -8,7 +8,9 @@ use support::{
     Authority, Backend, Gapi, Message, Ran, Reply, free_port,
     gapi::Start,
     loopback,
-    manifest::{file, gateway, http, https, prefix, route, secret, service, simple},
+    manifest::{
+        file, gateway, http, https, layer4_route, listener, prefix, route, secret, service, simple, udp_service,
+    },
 };
 
 /// `gapi test -o json` with more words.
@@ -421,4 +423,36 @@ fn a_more_specific_listener_takes_the_host() {
     assert_eq!(code, 1);
     expect(&report, "both", "passed", Some(200), "");
     failing(&report, "lost", None, "Shadowed", "listener default/gate/narrow has this host");
+}
+
+#[test]
+fn layer_4_is_looked_at() {
+    let backend = Backend::named("not asked");
+    let (well, down, datagrams, web) = (free_port(), free_port(), free_port(), free_port());
+    let listeners = [
+        listener("well", "TCP", well),
+        listener("down", "TCP", down),
+        listener("datagrams", "UDP", datagrams),
+        http("web", web),
+    ];
+    let mut documents = vec![
+        gateway("gate", &listeners),
+        layer4_route("TCPRoute", "well", "gate", "well", "up"),
+        layer4_route("TCPRoute", "down", "gate", "down", "nobody"),
+        layer4_route("UDPRoute", "datagrams", "gate", "datagrams", "resolver"),
+        layer4_route("UDPRoute", "elsewhere", "gate", "nowhere", "resolver"),
+    ];
+    documents.extend(service("up", &[backend.address]));
+    documents.extend(service("nobody", &[loopback(free_port())]));
+    documents.extend(udp_service("resolver", &[loopback(free_port())]));
+    let gapi = Gapi::serve(&[("all.yaml", file(&documents))]);
+    let (code, report) = tested(&gapi, &[]);
+    assert_eq!(code, 1);
+    expect(&report, "well", "skipped", None, "NotHttp");
+    failing(&report, "down", None, "connect-failed", "100% of the connections are reset");
+    expect(&report, "datagrams", "skipped", None, "NotHttp");
+    failing(&report, "elsewhere", None, "NoMatchingParent", "udproute elsewhere");
+    assert!(backend.messages().is_empty(), "{:?}", backend.messages());
+    let page = gapi.ask(&["test"]).text;
+    assert!(page.contains("TCPRoute default/down rule 0") && page.contains("UDPRoute default/elsewhere"), "{page}");
 }

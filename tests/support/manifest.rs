@@ -24,6 +24,11 @@ pub fn http(name: &str, port: u16) -> Value {
     json!({"name": name, "protocol": "HTTP", "port": port})
 }
 
+/// A listener of TCP, TLS or UDP.
+pub fn listener(name: &str, protocol: &str, port: u16) -> Value {
+    json!({"name": name, "protocol": protocol, "port": port})
+}
+
 /// For all names, or for one.
 pub fn https(name: &str, port: u16, hostname: Option<&str>, secret: &str) -> Value {
     let mut listener = json!({
@@ -78,6 +83,29 @@ pub fn route(name: &str, gateway: &str, hostnames: &[&str], rules: &[Value]) -> 
         route["spec"]["hostnames"] = json!(hostnames);
     }
     route
+}
+
+/// A TCPRoute or UDPRoute of one listener to one Service.
+pub fn layer4_route(kind: &str, name: &str, gateway: &str, section: &str, service: &str) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1alpha2",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "parentRefs": [{"name": gateway, "sectionName": section}],
+            "rules": [{"backendRefs": [{"name": service, "port": 80}]}],
+        },
+    })
+}
+
+/// The same as [`service`], for UDP.
+pub fn udp_service(name: &str, endpoints: &[SocketAddr]) -> Vec<Value> {
+    let mut documents = service(name, endpoints);
+    for document in &mut documents {
+        let ports = if document["kind"] == "Service" { &mut document["spec"]["ports"] } else { &mut document["ports"] };
+        ports[0]["protocol"] = json!("UDP");
+    }
+    documents
 }
 
 /// A path prefix to a Service.

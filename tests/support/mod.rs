@@ -18,6 +18,7 @@ use std::{
 pub mod backend;
 pub mod certificate;
 pub mod client;
+pub mod datagram;
 pub mod gapi;
 pub mod http2;
 pub mod manifest;
