@@ -47,7 +47,7 @@ impl Bind {
         }
         let mut text = format!(
             "options {{ directory \"{0}\"; pid-file \"{0}/pid\"; session-keyfile \"{0}/session.key\";\n\
-             listen-on port {1} {{ {2}; }}; listen-on-v6 {{ none; }}; recursion no; dnssec-validation no;\n\
+             listen-on port {1} {{ {2}; }}; listen-on-v6 {{ none; }}; recursion yes; dnssec-validation no;\n\
              allow-transfer {{ none; }}; notify no; minimal-responses yes; }};\n\
              controls {{ }};\nkey \"{3}\" {{ algorithm hmac-sha256; secret \"{4}\"; }};\n",
             path.display(),
@@ -56,6 +56,10 @@ impl Bind {
             KEY.0,
             KEY.1,
         );
+        // With a root of its own it asks nobody else, whatever it is asked: no question leaves this machine.
+        text.push_str("zone \".\" { type primary; file \"root.zone\"; };\n");
+        let root = format!("$TTL 5\n@ SOA ns hostmaster 1 60 60 600 1\n@ NS ns\nns A {}\n", address.ip());
+        fs::write(path.join("root.zone"), root).expect("writable");
         for (zone, records) in zones {
             let _ = writeln!(
                 text,
