@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     acme::{self, Accounts},
-    decide::{Cause, back_off, choose},
+    decide::{Cause, back_off, basis, choose},
     dns::{authority::Resolvers, record::Records},
     event::{Challenge, Done, Event, Failure, Link, Task},
     store::{Record, Store},
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     api::ObjectKey,
     finding::Finding,
-    graph::issuance::{Held, Issuance, Progress, Wanted, request_digest},
+    graph::issuance::{Held, Issuance, Progress, Wanted},
     manifest::accepted::Objects,
     plan::{ChallengePlan, Plan},
 };
@@ -88,7 +88,8 @@ pub struct Engine {
 /// A task; it ends with its entry.
 struct Running {
     number: u64,
-    request: String,
+    /// What it goes by.
+    basis: String,
     abort: AbortHandle,
 }
 
@@ -176,7 +177,7 @@ impl Engine {
         let wanted: BTreeMap<&ObjectKey, &Wanted> = issuance.wanted.iter().map(|one| (&one.key, one)).collect();
         self.running.retain(|key, running| {
             let still = wanted.get(key).filter(|one| one.held != Held::Manifest && one.issuer.is_ok());
-            still.is_some_and(|one| request_digest(&one.spec) == running.request)
+            still.is_some_and(|one| basis(one) == running.basis)
         });
         let running: BTreeSet<ObjectKey> = self.running.keys().cloned().collect();
         self.steps.retain(|key, _| running.contains(key));
@@ -220,8 +221,7 @@ impl Engine {
         let link = Link { task, events: self.sender.clone() };
         link.step("starting");
         let abort = tokio::spawn(task::run(job, link)).abort_handle();
-        let request = request_digest(&wanted.spec);
-        self.running.insert(wanted.key.clone(), Running { number, request, abort });
+        self.running.insert(wanted.key.clone(), Running { number, basis: basis(wanted), abort });
     }
 
     /// Asks ACME servers when certificates that are valid had best be renewed.
@@ -377,14 +377,14 @@ impl Engine {
 
     fn failed(&mut self, certificate: &ObjectKey, failure: Failure, now: Timestamp) {
         self.steps.remove(certificate);
-        let request = self.running.get(certificate).map(|running| running.request.clone()).unwrap_or_default();
+        let basis = self.running.get(certificate).map(|running| running.basis.clone()).unwrap_or_default();
         let attempt = &mut self.records.entry(certificate.clone()).or_default().attempt;
         attempt.failures += 1;
         let wait = back_off(failure.cause, attempt.failures, failure.retry_after, fastrand::u16(..));
         let until = now.checked_add(wait).unwrap_or(now);
         attempt.last_failure = Some(now);
         attempt.not_before = Some(until);
-        attempt.failed_request = request;
+        attempt.failed_request = basis;
         attempt.failure = failure.message;
         if failure.cause == Cause::Refused {
             // What was refused is not asked for again: the next try is a new order.
