@@ -126,7 +126,7 @@ impl Bind {
         let text = format!(
             "#!/bin/sh\nset -e\necho \"$@\" >> {0}/calls\ncase $1 in\npresent) what=\"add $2 60 TXT $3\" ;;\n\
              cleanup) what=\"delete $2 TXT $3\" ;;\nesac\n\
-             printf 'server {1} {2}\\n%s\\nsend\\n' \"$what\" | nsupdate -y hmac-sha256:{3}:\"$TSIG\"\n",
+             printf 'server {1} {2}\\n%s\\nsend\\n' \"$what\" | nsupdate -v -y hmac-sha256:{3}:\"$TSIG\"\n",
             self.directory.path().display(),
             self.address.ip(),
             self.address.port(),
@@ -150,9 +150,10 @@ impl Bind {
     }
 }
 
+/// By TCP: over UDP it may ask twice, and undo what was done in between.
 pub fn nsupdate(server: SocketAddr, lines: &str) {
     let mut child = Command::new("nsupdate")
-        .args(["-y", &format!("hmac-sha256:{}:{}", KEY.0, KEY.1)])
+        .args(["-v", "-y", &format!("hmac-sha256:{}:{}", KEY.0, KEY.1)])
         .stdin(Stdio::piped())
         .spawn()
         .expect("nsupdate is there: Debian's package bind9-dnsutils");

@@ -1,6 +1,12 @@
 //! DNS-01 against Pebble and a real BIND.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -63,16 +69,24 @@ pub fn issuing(gapi: &Gapi) -> String {
 
 pub fn wait_until_told(gapi: &Gapi, words: &[&str]) {
     let told = || words.iter().all(|word| issuing(gapi).contains(word));
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while !told() {
         assert!(start.elapsed() < LIMIT, "{words:?} is not in {:?}\n{}", issuing(gapi), gapi.log());
-        std::thread::sleep(Duration::from_millis(50));
+        sleep(Duration::from_millis(50));
     }
 }
 
 /// Nothing is left in DNS, and nothing is noted.
 pub fn wait_until_gone(gapi: &Gapi, bind: &Bind, name: &str) {
-    wait("the records are gone", LIMIT, || bind.txt(name).is_empty() && notes(gapi) == 0);
+    let start = Instant::now();
+    loop {
+        let (left, notes) = (bind.txt(name), notes(gapi));
+        if left.is_empty() && notes == 0 {
+            return;
+        }
+        assert!(start.elapsed() < LIMIT, "{left:?} and {notes} note(s) are left\n{}", gapi.log());
+        sleep(Duration::from_millis(50));
+    }
 }
 
 fn notes(gapi: &Gapi) -> usize {

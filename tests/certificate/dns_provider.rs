@@ -28,7 +28,7 @@ const TOKEN: &str = "a-token/of+the=provider";
 
 fn servers(more: &[&str]) -> Option<(Bind, Pebble)> {
     let bind = Bind::start(&[("example", more), ("proofs.test", &[])])?;
-    let mut pebble = Pebble::new()?.name_server(bind.address());
+    let mut pebble = Pebble::new()?.name_server(bind.address()).forgetful();
     pebble.start();
     Some((bind, pebble))
 }

@@ -159,12 +159,13 @@ impl Records {
             }
             match provider.remove(&note.record).await {
                 Ok(()) => {
+                    tracing::debug!(record = %note.record.name, value = %note.record.value, "TXT record removed");
                     let path = self.path(note);
                     let _ = spawn_blocking(move || fs::remove_file(path)).await;
                     return;
                 }
                 Err(why) if made && (i == 0 || i + 1 == AGAIN.len()) => stays(note, &why),
-                Err(_) => {}
+                Err(why) => tracing::debug!(record = %note.record.name, why, "a TXT record is not removed yet"),
             }
         }
     }
