@@ -204,6 +204,7 @@ fn every_example_has_a_test() {
         "https-letsencrypt",
         "shared-gateway",
         "traffic-split",
+        "wildcard-dns",
         "header-modification",
         "redirect-to-https",
         "roles",
@@ -255,6 +256,14 @@ fn https_internal_ca() {
 #[test]
 fn https_letsencrypt() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/https-letsencrypt");
+    let ran = run(["check", "--strict", directory.to_str().expect("the path is ASCII")]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+/// Run against servers of our own in tests/certificate, too.
+#[test]
+fn wildcard_dns() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/wildcard-dns");
     let ran = run(["check", "--strict", directory.to_str().expect("the path is ASCII")]);
     assert_eq!(ran.code, 0, "{ran:?}");
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
 
 use crate::{
     api::ObjectKey,
@@ -35,8 +36,8 @@ pub fn decide(wanted: &Wanted, held_back: Option<Timestamp>, now: Timestamp) -> 
         return Decision::Rest(wanted.judgement.validity.as_ref().and_then(|validity| validity.renewal));
     }
     let attempt = &wanted.attempt;
-    // Asked for something else than what failed: nothing speaks against trying at once.
-    let backed_off = attempt.not_before.filter(|_| attempt.failed_request == request_digest(&wanted.spec));
+    // Asked for something else than what failed, or by other means: nothing speaks against trying at once.
+    let backed_off = attempt.not_before.filter(|_| attempt.failed_request == basis(wanted));
     match backed_off.max(held_back) {
         Some(time) if time > now => Decision::Rest(Some(time)),
         _ => Decision::Issue,
@@ -50,6 +51,22 @@ pub fn rewrites(wanted: &Wanted, now: Timestamp) -> bool {
     let is_good = judgement.due.is_none() && judgement.certificate.is_some();
     let waits = attempt.not_before.is_some_and(|time| time > now);
     is_kept && is_good && !waits && attempt.form != form_digest(&wanted.spec)
+}
+
+/// Of all that an issuance goes by: what is asked for, and how it is proven, with the solvers' secrets.
+pub fn basis(wanted: &Wanted) -> String {
+    let request = request_digest(&wanted.spec);
+    let Ok(Method::Acme(acme)) = wanted.issuer.as_ref().map(|issuer| &issuer.method) else { return request };
+    let mut digest = Sha256::new();
+    digest.update(request);
+    digest.update(serde_json::to_vec(&acme.spec.solvers).unwrap_or_default());
+    for held in acme.secrets.values() {
+        // Missing ones are as good as empty.
+        let bytes = held.as_deref().unwrap_or_default();
+        digest.update(bytes.len().to_be_bytes());
+        digest.update(bytes);
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What starts now, the longest due first within the bounds on what runs at once, and when to decide again.
@@ -197,7 +214,7 @@ mod tests {
         let later = at("2026-01-01T00:02:00Z");
         one.attempt.failures = 1;
         one.attempt.not_before = Some(later);
-        one.attempt.failed_request = request_digest(&one.spec);
+        one.attempt.failed_request = basis(&one);
         assert_eq!(decide(&one, None, at(NOW)), Decision::Rest(Some(later)));
         assert_eq!(decide(&one, None, later), Decision::Issue);
         one.spec.dns_names.push("other.example".into());

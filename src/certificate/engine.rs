@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     acme::{self, Accounts},
-    decide::{Cause, back_off, choose, rewrites},
+    decide::{Cause, back_off, basis, choose, rewrites},
     dns::{authority::Resolvers, record::Records},
     event::{Challenge, Done, Event, Failure, Link, Task},
     store::{Record, Store},
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     api::ObjectKey,
     finding::Finding,
-    graph::issuance::{Held, Issuance, Progress, Wanted, request_digest},
+    graph::issuance::{Held, Issuance, Progress, Wanted},
     manifest::accepted::Objects,
     plan::{ChallengePlan, Plan},
 };
@@ -92,7 +92,8 @@ pub struct Engine {
 /// A task; it ends with its entry.
 struct Running {
     number: u64,
-    request: String,
+    /// What it goes by.
+    basis: String,
     abort: AbortHandle,
 }
 
@@ -180,7 +181,7 @@ impl Engine {
         let wanted: BTreeMap<&ObjectKey, &Wanted> = issuance.wanted.iter().map(|one| (&one.key, one)).collect();
         self.running.retain(|key, running| {
             let still = wanted.get(key).filter(|one| one.held != Held::Manifest && one.issuer.is_ok());
-            still.is_some_and(|one| request_digest(&one.spec) == running.request)
+            still.is_some_and(|one| basis(one) == running.basis)
         });
         let running: BTreeSet<ObjectKey> = self.running.keys().cloned().collect();
         self.steps.retain(|key, _| running.contains(key));
@@ -224,8 +225,8 @@ impl Engine {
 
     fn run(&mut self, wanted: &Wanted, number: u64, work: impl Future<Output = ()> + Send + 'static) {
         let abort = tokio::spawn(work).abort_handle();
-        let request = request_digest(&wanted.spec);
-        self.running.insert(wanted.key.clone(), Running { number, request, abort });
+        let basis = basis(wanted);
+        self.running.insert(wanted.key.clone(), Running { number, basis, abort });
     }
 
     fn rewrite(&mut self, wanted: &Wanted) {
@@ -413,14 +414,14 @@ impl Engine {
 
     fn failed(&mut self, certificate: &ObjectKey, failure: Failure, now: Timestamp) {
         self.steps.remove(certificate);
-        let request = self.running.get(certificate).map(|running| running.request.clone()).unwrap_or_default();
+        let basis = self.running.get(certificate).map(|running| running.basis.clone()).unwrap_or_default();
         let attempt = &mut self.records.entry(certificate.clone()).or_default().attempt;
         attempt.failures += 1;
         let wait = back_off(failure.cause, attempt.failures, failure.retry_after, fastrand::u16(..));
         let until = now.checked_add(wait).unwrap_or(now);
         attempt.last_failure = Some(now);
         attempt.not_before = Some(until);
-        attempt.failed_request = request;
+        attempt.failed_request = basis;
         attempt.failure = failure.message;
         if failure.cause == Cause::Refused {
             // What was refused is not asked for again: the next try is a new order.

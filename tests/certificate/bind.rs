@@ -47,7 +47,7 @@ impl Bind {
         }
         let mut text = format!(
             "options {{ directory \"{0}\"; pid-file \"{0}/pid\"; session-keyfile \"{0}/session.key\";\n\
-             listen-on port {1} {{ {2}; }}; listen-on-v6 {{ none; }}; recursion no; dnssec-validation no;\n\
+             listen-on port {1} {{ {2}; }}; listen-on-v6 {{ none; }}; recursion yes; dnssec-validation no;\n\
              allow-transfer {{ none; }}; notify no; minimal-responses yes; }};\n\
              controls {{ }};\nkey \"{3}\" {{ algorithm hmac-sha256; secret \"{4}\"; }};\n",
             path.display(),
@@ -56,6 +56,10 @@ impl Bind {
             KEY.0,
             KEY.1,
         );
+        // With a root of its own it asks nobody else, whatever it is asked: no question leaves this machine.
+        text.push_str("zone \".\" { type primary; file \"root.zone\"; };\n");
+        let root = format!("$TTL 5\n@ SOA ns hostmaster 1 60 60 600 1\n@ NS ns\nns A {}\n", address.ip());
+        fs::write(path.join("root.zone"), root).expect("writable");
         for (zone, records) in zones {
             let _ = writeln!(
                 text,
@@ -122,7 +126,7 @@ impl Bind {
         let text = format!(
             "#!/bin/sh\nset -e\necho \"$@\" >> {0}/calls\ncase $1 in\npresent) what=\"add $2 60 TXT $3\" ;;\n\
              cleanup) what=\"delete $2 TXT $3\" ;;\nesac\n\
-             printf 'server {1} {2}\\n%s\\nsend\\n' \"$what\" | nsupdate -y hmac-sha256:{3}:\"$TSIG\"\n",
+             printf 'server {1} {2}\\n%s\\nsend\\n' \"$what\" | nsupdate -v -y hmac-sha256:{3}:\"$TSIG\"\n",
             self.directory.path().display(),
             self.address.ip(),
             self.address.port(),
@@ -146,9 +150,10 @@ impl Bind {
     }
 }
 
+/// By TCP: over UDP it may ask twice, and undo what was done in between.
 pub fn nsupdate(server: SocketAddr, lines: &str) {
     let mut child = Command::new("nsupdate")
-        .args(["-y", &format!("hmac-sha256:{}:{}", KEY.0, KEY.1)])
+        .args(["-v", "-y", &format!("hmac-sha256:{}:{}", KEY.0, KEY.1)])
         .stdin(Stdio::piped())
         .spawn()
         .expect("nsupdate is there: Debian's package bind9-dnsutils");

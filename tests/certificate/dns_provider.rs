@@ -28,7 +28,7 @@ const TOKEN: &str = "a-token/of+the=provider";
 
 fn servers(more: &[&str]) -> Option<(Bind, Pebble)> {
     let bind = Bind::start(&[("example", more), ("proofs.test", &[])])?;
-    let mut pebble = Pebble::new()?.name_server(bind.address());
+    let mut pebble = Pebble::new()?.name_server(bind.address()).forgetful();
     pebble.start();
     Some((bind, pebble))
 }
@@ -159,17 +159,19 @@ fn route53_is_asked_with_a_right_signature() {
 
 /// Cloudflare's API at its own name, in front of which stands a proxy.
 #[test]
-fn cloudflare_is_asked_with_the_token() {
+fn cloudflare_is_asked_with_a_token_or_the_global_key() {
     let Some((bind, pebble)) = servers(&[]) else { return };
     let (authority, server) = (Authority::new(), bind.address());
     let records: Mutex<Vec<(usize, String)>> = Mutex::default();
-    let next = AtomicUsize::new(1);
+    let (next, by_key) = (AtomicUsize::new(1), Arc::new(AtomicUsize::new(0)));
+    let keyed = by_key.clone();
     let proxy = dns_double::proxy(&authority, "api.cloudflare.com", move |asked| {
         let failed = |status, text: &str| {
             (status, json!({"success": false, "errors": [{"code": 1000, "message": text}], "result": null}).to_string())
         };
         let done = |result: Value| (200, json!({"success": true, "errors": [], "result": result}).to_string());
-        if asked.field("authorization") != format!("Bearer {TOKEN}") {
+        let by_key = (asked.field("x-auth-email"), asked.field("x-auth-key")) == ("me@example.com", TOKEN);
+        if asked.field("authorization") != format!("Bearer {TOKEN}") && !by_key {
             return failed(403, "Invalid access token");
         }
         let mut records = records.lock().expect("nobody panics");
@@ -189,6 +191,9 @@ fn cloudflare_is_asked_with_the_token() {
                 assert_eq!((&body["name"], &body["type"]), (&json!(NAME), &json!("TXT")));
                 let value = body["content"].as_str().expect("a text").trim_matches('"').to_owned();
                 records.push((next.fetch_add(1, Ordering::Relaxed), value));
+                if by_key {
+                    keyed.fetch_add(1, Ordering::Relaxed);
+                }
                 replace(server, NAME, &values(&records));
                 done(json!({"id": "1", "name": NAME}))
             }
@@ -218,6 +223,21 @@ fn cloudflare_is_asked_with_the_token() {
     gapi.put("site.yaml", file(&documents));
     wait_until_ready(&gapi, "default/site");
     wait_until_gone(&gapi, &bind, NAME);
+    assert_eq!(by_key.load(Ordering::Relaxed), 0);
+    // The global key, and what it says when that is wrong.
+    let cloudflare =
+        json!({"cloudflare": {"email": "me@example.com", "apiKeySecretRef": {"name": "cf", "key": "token"}}});
+    let mut documents = site(&pebble, &cloudflare, &["a.example", "*.a.example"]);
+    documents[2]["spec"]["secretName"] = json!("another");
+    documents.push(secret("cf", "token", "another-key-that-is-wrong"));
+    gapi.put("site.yaml", file(&documents));
+    wait_until_told(&gapi, &["solvers[0].dns01.cloudflare", NAME, "Invalid access token", "apiKeySecretRef"]);
+    documents.pop();
+    documents.push(secret("cf", "token", TOKEN));
+    gapi.put("site.yaml", file(&documents));
+    wait_until_ready(&gapi, "default/site");
+    wait_until_gone(&gapi, &bind, NAME);
+    assert_eq!(by_key.load(Ordering::Relaxed), 2);
     assert_secret(&gapi, TOKEN);
 }
 

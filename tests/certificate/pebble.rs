@@ -33,6 +33,8 @@ pub struct Pebble {
     management: u16,
     /// Another's name server; its own, which knows every name, where there is none.
     name_server: Option<SocketAddr>,
+    /// Does it now and then take an old proof for a new order?
+    reuse: bool,
     dns: u16,
     pub http: u16,
     pub tls: u16,
@@ -82,6 +84,7 @@ impl Pebble {
             acme: free_port(),
             management: free_port(),
             name_server: None,
+            reuse: true,
             dns: free_port(),
             http: free_port(),
             tls: free_port(),
@@ -102,6 +105,12 @@ impl Pebble {
     /// Names are looked up there.
     pub fn name_server(mut self, address: SocketAddr) -> Pebble {
         self.name_server = Some(address);
+        self
+    }
+
+    /// What was proven once is proven again in each order.
+    pub fn forgetful(mut self) -> Pebble {
+        self.reuse = false;
         self
     }
 
@@ -209,6 +218,7 @@ impl Pebble {
             .env("PEBBLE_WFE_NONCEREJECT", "10")
             .env("PEBBLE_ALTERNATE_ROOTS", self.alternates.to_string())
             .env(sleep.0, sleep.1)
+            .env("PEBBLE_AUTHZREUSE", if self.reuse { "50" } else { "0" })
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)

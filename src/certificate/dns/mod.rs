@@ -3,11 +3,12 @@
 //!
 //! [`proof`] goes through all that for an order; [`record`] keeps books on disk of what is up, so that a crash leaves
 //! nothing behind; [`authority`] looks; [`provider`] is who changes the zone: `block` by cert-manager's own blocks,
-//! `webhook` by the other names of the crate `dns-update`, `acme_dns` and `exec` by themselves.
+//! `webhook` by the other names of the crate `dns-update`, `cloudflare` (by the global key), `acme_dns` and `exec` by themselves.
 
 mod acme_dns;
 pub mod authority;
 mod block;
+mod cloudflare;
 mod exec;
 pub mod proof;
 pub mod provider;

@@ -7,7 +7,9 @@ use serde_json::Value;
 use tokio::{task::spawn_blocking, time::timeout};
 use zeroize::Zeroizing;
 
-use super::{acme_dns::AcmeDns, block, exec::Program, record::Record, settings::Settings, webhook};
+use super::{
+    acme_dns::AcmeDns, block, cloudflare::Cloudflare, exec::Program, record::Record, settings::Settings, webhook,
+};
 use crate::graph::issuance::{
     dns01::{Secrets, fault, references},
     provider::{EXEC, GROUP},
@@ -20,6 +22,8 @@ const CHANGE: Duration = Duration::from_secs(90);
 /// Of what an API says, so much is told.
 const MAX_MESSAGE: usize = 1000;
 
+const KEY: &str = "check email and the Secret of apiKeySecretRef";
+
 /// A solver's provider, with its secrets. They never reach a log: it has no `Debug`.
 pub struct Provider {
     kind: Kind,
@@ -30,6 +34,7 @@ pub struct Provider {
 
 enum Kind {
     Update(Box<Update>),
+    Cloudflare(Cloudflare),
     AcmeDns(AcmeDns),
     Exec(Program),
 }
@@ -77,6 +82,7 @@ impl Provider {
     pub fn zone(&self) -> Option<Option<&str>> {
         match &self.kind {
             Kind::Update(update) => Some(update.zone.as_deref()),
+            Kind::Cloudflare(_) => Some(None),
             Kind::AcmeDns(_) | Kind::Exec(_) => None,
         }
     }
@@ -95,8 +101,9 @@ impl Provider {
                     vec![DnsRecord::TXT(record.value.clone())],
                     record.zone.as_str(),
                 );
-                self.change(update, record, "add", put).await
+                self.change(update.remedy, record, "add", put).await
             }
+            Kind::Cloudflare(account) => self.change(KEY, record, "add", account.present(record)).await,
             Kind::AcmeDns(acme_dns) => acme_dns.update(&record.domain, &record.value).await,
             Kind::Exec(program) => program.run("present", record).await,
         };
@@ -113,8 +120,9 @@ impl Provider {
                 let values = vec![DnsRecord::TXT(record.value.clone())];
                 let (name, zone) = (record.name.as_str(), record.zone.as_str());
                 let taken = update.updater.remove_from_rrset(name, DnsRecordType::TXT, values, zone);
-                self.change(update, record, "remove", taken).await
+                self.change(update.remedy, record, "remove", taken).await
             }
+            Kind::Cloudflare(account) => self.change(KEY, record, "remove", account.remove(record)).await,
             Kind::AcmeDns(_) => Ok(()),
             Kind::Exec(program) => program.run("cleanup", record).await,
         };
@@ -123,7 +131,7 @@ impl Provider {
 
     async fn change(
         &self,
-        update: &Update,
+        remedy: &str,
         record: &Record,
         verb: &str,
         change: impl Future<Output = dns_update::Result<()>>,
@@ -134,7 +142,7 @@ impl Provider {
             Err(_) => format!("no answer within {} s", CHANGE.as_secs()),
         };
         let Record { name, zone, .. } = record;
-        Err(format!("{}: cannot {verb} the TXT record {name} in zone {zone}: {said}; {}", self.name, update.remedy))
+        Err(format!("{}: cannot {verb} the TXT record {name} in zone {zone}: {said}; {remedy}", self.name))
     }
 }
 
@@ -150,6 +158,9 @@ fn build(
     let settings = Settings { field: name, block: &dns01[name], secrets };
     let update = |update: Update| Kind::Update(Box::new(update));
     Ok(match name {
+        "cloudflare" if settings.get("apiKey")?.is_some() => {
+            (Kind::Cloudflare(Cloudflare::new(&settings)?), name.to_owned())
+        }
         "acmeDNS" => (Kind::AcmeDns(AcmeDns::new(&settings)?), name.to_owned()),
         "webhook" => {
             let solver = dns01["webhook"]["solverName"].as_str().unwrap_or_default();

@@ -12,7 +12,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::{sync::Mutex as AsyncMutex, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    task::{AbortHandle, spawn_blocking},
+    time::sleep,
+};
 
 use super::provider::Provider;
 use crate::{
@@ -75,6 +79,8 @@ struct Books {
     zones: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
     /// How many want a record, by the name of its note: the same may be wanted again before it is removed.
     wanted: Mutex<HashMap<String, usize>>,
+    /// Who removes a record, by the name of its note: the last who is to, with the secrets as they are now.
+    removers: Mutex<HashMap<String, AbortHandle>>,
     /// What an earlier run left.
     left: Mutex<BTreeMap<String, Note>>,
 }
@@ -93,8 +99,8 @@ impl Records {
                 None => _ = fs::remove_file(&path),
             }
         }
-        let (zones, wanted) = (Mutex::default(), Mutex::default());
-        Records(Arc::new(Books { directory, zones, wanted, left: Mutex::new(left) }))
+        let (zones, wanted, removers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Records(Arc::new(Books { directory, zones, wanted, removers, left: Mutex::new(left) }))
     }
 
     /// Removes what an earlier run left, as far as its issuers are there.
@@ -111,7 +117,7 @@ impl Records {
                 let (records, secrets, ambient) = (self.clone(), acme.secrets.clone(), issuer.is_cluster());
                 tokio::spawn(async move {
                     match Provider::open(&note.dns01, &secrets, ambient).await {
-                        Ok(provider) => records.remove(&provider, &note).await,
+                        Ok(provider) => records.remove(&provider, &note, true).await,
                         Err(why) => stays(&note, &why),
                     }
                 });
@@ -130,7 +136,7 @@ impl Records {
     pub async fn present(&self, provider: Arc<Provider>, note: Note) -> Result<Presented, String> {
         *locked(&self.0.wanted).entry(note.file_name()).or_default() += 1;
         // From here on it is removed, also when it was made and the answer was lost.
-        let presented = Presented { records: self.clone(), provider, note };
+        let mut presented = Presented { records: self.clone(), provider, note, made: false };
         let zone = self.zone(&presented.note.record);
         let _alone = zone.lock().await;
         let (path, bytes) = (self.path(&presented.note), serde_json::to_vec_pretty(&presented.note));
@@ -138,10 +144,12 @@ impl Records {
         let noted = noted.map_err(|error| error.to_string())?;
         noted.map_err(|error| format!("the record cannot be noted in the state directory: {error}"))?;
         presented.provider.present(&presented.note.record).await?;
+        presented.made = true;
         Ok(presented)
     }
 
-    async fn remove(&self, provider: &Provider, note: &Note) {
+    /// Removes a record; one that may never have been made quietly.
+    async fn remove(&self, provider: &Provider, note: &Note, made: bool) {
         for (i, seconds) in AGAIN.into_iter().enumerate() {
             sleep(Duration::from_secs(seconds)).await;
             let zone = self.zone(&note.record);
@@ -151,12 +159,13 @@ impl Records {
             }
             match provider.remove(&note.record).await {
                 Ok(()) => {
+                    tracing::debug!(record = %note.record.name, value = %note.record.value, "TXT record removed");
                     let path = self.path(note);
                     let _ = spawn_blocking(move || fs::remove_file(path)).await;
                     return;
                 }
-                Err(why) if i == 0 || i + 1 == AGAIN.len() => stays(note, &why),
-                Err(_) => {}
+                Err(why) if made && (i == 0 || i + 1 == AGAIN.len()) => stays(note, &why),
+                Err(why) => tracing::debug!(record = %note.record.name, why, "a TXT record is not removed yet"),
             }
         }
     }
@@ -178,6 +187,8 @@ pub struct Presented {
     records: Records,
     provider: Arc<Provider>,
     note: Note,
+    /// The provider said that it did.
+    made: bool,
 }
 
 impl Presented {
@@ -201,7 +212,14 @@ impl Drop for Presented {
         // Without a runtime the daemon is ending, and the note is for the next start.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (records, provider, note) = (self.records.clone(), self.provider.clone(), self.note.clone());
-            runtime.spawn(async move { records.remove(&provider, &note).await });
+            let (made, name) = (self.made, note.file_name());
+            let remover = runtime.spawn(async move {
+                records.remove(&provider, &note, made).await;
+                locked(&records.0.removers).remove(&note.file_name());
+            });
+            if let Some(earlier) = locked(&self.records.0.removers).insert(name, remover.abort_handle()) {
+                earlier.abort();
+            }
         }
     }
 }

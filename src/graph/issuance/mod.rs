@@ -74,7 +74,7 @@ pub struct Attempt {
     pub last_failure: Option<Timestamp>,
     /// Why the last one failed.
     pub failure: String,
-    /// [`request_digest`] of what was asked for then.
+    /// Digest of what was asked for then, and by which means.
     pub failed_request: String,
     /// No earlier than this is it tried again.
     pub not_before: Option<Timestamp>,

@@ -106,3 +106,20 @@ pub const PROVIDERS: &[(&str, &str)] = &[
     ("yandexcloud", "iamTokenB64* folderId"),
     ("zoneeu", "username apiKey*"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{super::dns01::written, *};
+
+    #[test]
+    fn the_documentation_has_every_provider_with_its_settings() {
+        let page = include_str!("../../../docs/certificates.md");
+        for (name, _) in PROVIDERS {
+            let settings = settings(name).expect("it is in the table");
+            let words: Vec<String> =
+                settings.iter().map(|one| written(one) + if one.is_required { "" } else { "?" }).collect();
+            let row = format!("| `{name}` | `{}` |", words.join(" "));
+            assert!(page.contains(&row), "{row}");
+        }
+    }
+}
