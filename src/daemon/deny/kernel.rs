@@ -17,7 +17,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    kernel::deny::{Deny, Listener},
+    kernel::deny::{Deny, Listener, PINS},
     snapshot::deny::DenyList,
 };
 
@@ -95,7 +95,7 @@ fn pins(state_dir: &Path) -> PathBuf {
     let state_dir = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_owned());
     let digest = Sha256::digest(state_dir.as_os_str().as_encoded_bytes());
     let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    Path::new("/sys/fs/bpf/gapi").join(format!("deny-{network}-{digest}"))
+    Path::new(PINS).join(format!("{network}-{digest}"))
 }
 
 /// What the thread has.
