@@ -6,6 +6,7 @@
 # make test-install   packages on a Debian that boots in a container
 # make bench-reload   from the rename of a manifest to the first answer by it, with 3,000 routes
 # make test-arm64     the program of the arm64 package serves an example, under qemu-user
+# make test-kernel    the eBPF programs on Debian's kernels 6.1 and 6.12, under qemu (KERNEL=6.1 for one)
 # make build, fmt, lint, doc
 
 SHELL := /bin/bash
@@ -14,7 +15,7 @@ CARGO_TARGET_DIR ?= target
 EXAMPLE ?= quickstart
 ARCH ?= amd64
 
-.PHONY: build release test demo bench bench-reload deb rpm test-install test-arm64 fmt fmt-check lint doc setup
+.PHONY: build release test demo bench bench-reload deb rpm test-install test-arm64 test-kernel fmt fmt-check lint doc setup
 .DEFAULT_GOAL := build
 
 setup:
@@ -52,6 +53,9 @@ test-install: setup
 
 test-arm64: setup
 	scripts/test-arm64
+
+test-kernel: setup
+	scripts/test-kernel $(KERNEL)
 
 fmt: setup
 	cargo fmt

@@ -68,6 +68,18 @@
 //!   Retry-After of refusals. Account keys are ECDSA on P-256, the one kind that the library signs with.
 //! - 2026-11-24: two requests to ACME servers are signed here (`certificate::acme::signed`): the library makes the key that
 //!   is to follow itself, so it could not be on disk before the server knows it; and it asks for the default chain alone.
+//! - 2026-11-24: the deny list in the kernel drops packets to gapi's own listeners alone, as user space does: a list with
+//!   0.0.0.0/0 must not cost anybody their SSH, nor a backend's network its answers.
+//! - 2026-11-24: XDP is for network cards. On a veth it cost bulk traffic three quarters (iperf3 into it, 9.0 → 2.4 Gbit/s): its
+//!   peer sends no long segments any more, and the packet is a socket buffer already. There it is tc.
+//! - 2026-11-24: only links of the deny list are pinned. A new run brings its own program with maps that are complete and
+//!   exchanges it behind the link; nothing of an earlier version's layout is ever read.
+//! - 2026-11-24: of 100,000 prefixes, one that changes is in force after 10 ms in user space and 12 ms in the kernel (IPv6: 21
+//!   and 26), optimized and on a core of its own; most of it is reading the file. A list that is another altogether
+//!   takes the kernel 190 ms, 1.9 µs a prefix, while user space denies already.
+//! - 2026-11-24: connections go to the workers in turn: 100 from one client are 50 and 50, where the hash gave 42 to 58, and
+//!   the receiving core 100 to 0: workers are not bound to cores, and a client or a card's queue is one core. The choice
+//!   costs no connect that could be measured (16.4 to 17.7 µs on loopback with each of the three).
 
 pub mod api;
 pub mod certificate;

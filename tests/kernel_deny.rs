@@ -22,7 +22,7 @@ use support::{
     wait,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What is dropped is sent again after a second: this long nothing comes.
 const SILENCE: Duration = Duration::from_millis(600);
 const FRIEND: &str = "192.0.2.2";
@@ -208,6 +208,23 @@ fn the_list_stands_when_the_daemon_is_killed() {
         let (_, _start) = stage.gapi.take().expect("it runs").end(Signal::TERM, PATIENCE);
         assert!(!is_attached(), "nothing stays behind");
         assert_eq!(stage.ask(FRIEND, GATEWAY), Outcome::Reset);
+    });
+}
+
+/// A network card whose driver can runs the program itself. `make test-kernel` has one, and names it.
+#[test]
+fn a_network_card_runs_it_by_xdp() {
+    let Ok(card) = std::env::var("GAPI_TEST_CARD") else {
+        return eprintln!("skipped: GAPI_TEST_CARD names no network card to attach a program to");
+    };
+    let start = Start::new();
+    let list = start.root().join("deny.txt");
+    replace(&list, b"192.0.2.3");
+    let gateway = manifest::file(&[manifest::gateway("gateway", &[manifest::http("http", 8080)])]);
+    let start = start.file("gateway.yaml", gateway).flag("--deny-list", list.to_str().expect("the path is ASCII"));
+    let gapi = start.serve();
+    wait("it is attached", PATIENCE, || {
+        gapi.ask(&["status"]).text.contains(&format!("1 prefix, kernel (XDP at {card}"))
     });
 }
 

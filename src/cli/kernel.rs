@@ -60,7 +60,8 @@ pub fn run(flags: &KernelFlags) -> Result<ExitCode, Failure> {
 
 #[cfg(feature = "kernel")]
 fn detach(pins: &Path) -> Result<(), Failure> {
-    let removed = crate::kernel::detach_all(pins)
+    let removed = crate::kernel::deny::detach_all()
+        .and_then(|()| crate::kernel::detach_all(pins))
         .map_err(|error| anyhow::anyhow!("{} cannot be removed: {error}; it takes root", pins.display()))?;
     print(&match removed {
         0 => format!("nothing of gapi is under {}\n", pins.display()),

@@ -282,10 +282,7 @@ pub fn detach_all(pins: &FilePath) -> io::Result<usize> {
         Err(error) => return Err(error),
     };
     for directory in &own {
-        match directory.file_name().to_string_lossy().starts_with("deny-") {
-            true => deny::detach_all(&directory.path())?,
-            false => detach(&directory.path())?,
-        }
+        detach(&directory.path())?;
     }
     fs::remove_dir_all(pins)?;
     Ok(own.len())

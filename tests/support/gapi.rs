@@ -122,7 +122,7 @@ impl Gapi {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("gapi run ended with {status}: {}", self.log());
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "no daemon after 20 s: {ran:?}\n{}", self.log());
+            assert!(start.elapsed() < Duration::from_secs(60), "no daemon after 60 s: {ran:?}\n{}", self.log());
             sleep(Duration::from_millis(20));
         }
     }

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     daemon::pins::pins,
-    kernel::deny::{Deny, Listener},
+    kernel::deny::{Deny, Listener, PINS},
     snapshot::deny::DenyList,
 };
 
@@ -50,7 +50,7 @@ impl Kernel {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(state_dir: &Path) -> io::Result<Kernel> {
-        let pins = pins("deny", state_dir);
+        let pins = pins(Path::new(PINS), state_dir);
         let (tell, told) = channel();
         let deny = Err("not loaded yet".to_owned());
         let keeper = Keeper { pins, deny, list: Arc::default(), listeners: BTreeSet::new(), failed: None };

@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    path::Path as FilePath,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
@@ -16,7 +17,7 @@ use crate::{
     cli::run::RunOptions,
     daemon::pins::pins,
     kernel::{
-        Path, Settings,
+        PINS, Path, Settings,
         maps::Protocol,
         netlink::Netlink,
         select::{Reach, Selected, select},
@@ -109,7 +110,7 @@ impl Keeper {
     fn new(options: &RunOptions) -> Keeper {
         let traffic = &options.settings;
         let settings = Settings {
-            pins: pins("path", &options.state_dir),
+            pins: pins(FilePath::new(PINS), &options.state_dir),
             ports: options.kernel.ports.clone(),
             connections: options.kernel.connections,
             tcp_idle: traffic.tcp_idle_timeout,

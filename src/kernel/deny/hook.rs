@@ -20,6 +20,8 @@ use aya::{
 };
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
+/// Below it each daemon has a directory for its links in each network.
+pub const PINS: &str = "/sys/fs/bpf/gapi-deny";
 /// The loopback interface of every network.
 const LOOPBACK: u32 = 1;
 /// Of the filter at clsact: before what forwards.
@@ -202,7 +204,7 @@ impl Hooks {
     }
 
     fn pin(&self, hook: &str, index: u32) -> Option<PathBuf> {
-        self.pins.as_ref().map(|pins| pins.join(format!("deny-{hook}-{index}")))
+        self.pins.as_ref().map(|pins| pins.join(format!("{hook}-{index}")))
     }
 }
 
@@ -219,17 +221,14 @@ fn attach_filter(program: &mut SchedClassifier, interface: &str) -> Result<Sched
     program.take_link(id)
 }
 
-/// Takes the programs of an earlier run off every interface.
+/// Takes the programs of every run off: those that are pinned, in any network, and filters in this one.
 ///
 /// # Errors
 /// The pins cannot be listed or removed.
-pub fn detach_all(pins: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(pins) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        entries => entries?.collect::<io::Result<Vec<_>>>()?,
-    };
-    for entry in entries.iter().filter(|entry| entry.file_name().to_string_lossy().starts_with("deny-")) {
-        fs::remove_file(entry.path())?;
+pub fn detach_all() -> io::Result<()> {
+    match fs::remove_dir_all(PINS) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
     for interface in interfaces()?.into_values() {
         // Where there is no filter of the name, nothing is to be done.

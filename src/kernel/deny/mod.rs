@@ -24,7 +24,7 @@ use crate::snapshot::deny::DenyList;
 mod hook;
 
 use hook::Hooks;
-pub use hook::{Attached, Hook, detach_all};
+pub use hook::{Attached, Hook, PINS, detach_all};
 
 /// The object of `ebpf/deny.bpf.c`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/deny.bpf.o"));
