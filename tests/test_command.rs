@@ -301,7 +301,7 @@ fn what_is_tested_can_be_chosen() {
     // Listeners take routes of their own namespace unless they say otherwise.
     assert_eq!(routes(&["-n", "elsewhere"]), (1, vec!["elsewhere/far".to_owned()]));
     for (words, says) in
-        [(&["--route", "c"][..], "there is no HTTPRoute default/c"), (&["--gateway", "x/y"], "there is no Gateway x/y")]
+        [(&["--route", "c"][..], "there is no route default/c"), (&["--gateway", "x/y"], "there is no Gateway x/y")]
     {
         let ran = gapi.ask(&[&["test"], words].concat());
         assert!(ran.code == 1 && ran.text.contains(says), "{ran:?}");

@@ -33,8 +33,14 @@ impl<'a> Backends<'a> {
         rules.filter(|rule| redirect(rule).is_none()).flat_map(several).collect()
     }
 
-    /// Why part of the requests fail, though one did not. `findings` are those about the rule.
-    pub fn unserved_share(&self, rule: &RulePlan, findings: &[&Finding]) -> Option<Wrong> {
+    /// Why part of the requests fail, though one did not. `findings` are those about the rule, `fate` is what becomes of
+    /// them: `of the requests are answered 503`.
+    pub fn unserved_share(
+        &self,
+        rule: &RulePlan,
+        findings: &[&Finding],
+        fate: impl Fn(Reason) -> String,
+    ) -> Option<Wrong> {
         if redirect(rule).is_some() {
             return None;
         }
@@ -54,9 +60,7 @@ impl<'a> Backends<'a> {
                 (format!("no endpoint of {key} takes a connection"), "start the backend, or correct its EndpointSlice")
             }
         };
-        let status = reason.status().as_u16();
-        let message =
-            format!("{share:.0}% of the requests are answered {status}, those for backendRefs[{index}]: {fact}");
+        let message = format!("{share:.0}% {}, those for backendRefs[{index}]: {fact}", fate(reason));
         Some(Wrong::new(reason.word(), message, remedy))
     }
 
@@ -109,7 +113,7 @@ impl<'a> Backends<'a> {
         texts.collect::<Vec<_>>().join(" or ")
     }
 
-    fn addresses(&self, backend: &WeightedBackendPlan) -> &[SocketAddr] {
+    pub fn addresses(&self, backend: &WeightedBackendPlan) -> &[SocketAddr] {
         let target = backend.backend.as_ref().and_then(|key| self.plan.backends.get(&**key));
         match target.map(|target| &target.endpoints) {
             Some(EndpointsPlan::Addresses(addresses)) => addresses,
@@ -119,7 +123,7 @@ impl<'a> Backends<'a> {
 }
 
 /// Those that get requests.
-fn used(rule: &RulePlan) -> impl Iterator<Item = &WeightedBackendPlan> {
+pub fn used(rule: &RulePlan) -> impl Iterator<Item = &WeightedBackendPlan> {
     rule.backends.iter().filter(|backend| backend.weight > 0)
 }
 

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::row::Row;
 use crate::{
-    api::{CONTROLLER_NAME, GATEWAY_GROUP},
+    api::{CONTROLLER_NAME, GATEWAY_GROUP, Kind, ObjectKey},
     finding::{Finding, Severity},
-    view::{list, parent_refs, parent_target, text},
+    view::{kind_of, list, parent_refs, parent_target, text},
 };
 
 /// The daemon's objects and findings.
@@ -24,6 +24,18 @@ pub fn name(object: &Value) -> String {
     format!("{}/{}", text(object, "/metadata/namespace"), text(object, "/metadata/name"))
 }
 
+/// The kinds of routes.
+pub const ROUTES: [Kind; 5] = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TcpRoute, Kind::TlsRoute, Kind::UdpRoute];
+
+/// What a row has of the kind of its route.
+fn row_kind(kind: Kind) -> Option<&'static str> {
+    (kind != Kind::HttpRoute).then_some(kind.names().name)
+}
+
+fn row_of(route: &Value) -> Row {
+    Row { kind: kind_of(route).and_then(row_kind), route: name(route), ..Row::default() }
+}
+
 impl Objects {
     /// A row for each parent that does not accept a route, and for each accepted route that is not `programmed`.
     pub fn routes(&self, programmed: &BTreeSet<&str>) -> Vec<Row> {
@@ -31,7 +43,7 @@ impl Objects {
         for route in &self.routes {
             let parents: Vec<_> = parent_refs(route).filter_map(|(entry, parent)| Some((entry?, parent))).collect();
             let refused = parents.iter().filter_map(|(entry, parent)| {
-                let row = Row { route: name(route), listener: parent_name(parent, route), ..Row::default() };
+                let row = Row { listener: parent_name(parent, route), ..row_of(route) };
                 bad(list(entry, "/conditions"), &["Accepted"]).map(|condition| condition.tell(row))
             });
             let before = rows.len();
@@ -45,11 +57,12 @@ impl Objects {
 
     /// A route that is accepted, or that no Gateway of ours has to accept, and whose rules are nowhere.
     fn untested(&self, route: &Value, without_parent: bool) -> Row {
-        let row = Row { route: name(route), ..Row::default() };
+        let row = row_of(route);
+        let is_it = |key: &ObjectKey| {
+            *key.kind == *text(route, "/kind") && format!("{}/{}", key.namespace, key.name) == row.route
+        };
         let about = |finding: &&Finding| {
-            let object = finding.object.as_ref();
-            object
-                .is_some_and(|key| &*key.kind == "HTTPRoute" && format!("{}/{}", key.namespace, key.name) == row.route)
+            finding.object.as_ref().is_some_and(is_it)
                 && ["NoParent", "ParentNotFound", "NotServed"].contains(&finding.reason.as_str())
         };
         match (self.findings.iter().find(about), without_parent) {
@@ -67,13 +80,14 @@ impl Objects {
     pub fn rejected(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
         for finding in self.findings.iter().filter(|finding| finding.severity == Severity::Error) {
-            let Some(key) = finding.object.as_ref().filter(|key| &*key.kind == "HTTPRoute") else { continue };
-            let route = format!("{}/{}", key.namespace, key.name);
-            if rows.iter().all(|row| row.route != route) {
+            let Some(key) = &finding.object else { continue };
+            let Some(kind) = ROUTES.iter().find(|kind| *key.kind == *kind.names().name) else { continue };
+            let (kind, route) = (row_kind(*kind), format!("{}/{}", key.namespace, key.name));
+            if rows.iter().all(|row| (row.kind, &row.route) != (kind, &route)) {
                 let field = if finding.field.is_empty() { String::new() } else { format!("{}: ", finding.field) };
                 let place = finding.origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default();
                 let message = format!("rejected: {field}{}{place}", finding.message);
-                rows.push(Row { route, ..Row::default() }.failed(&finding.reason, message, &finding.remedy));
+                rows.push(Row { kind, route, ..Row::default() }.failed(&finding.reason, message, &finding.remedy));
             }
         }
         rows
@@ -113,7 +127,8 @@ struct Bad<'a> {
 
 impl Bad<'_> {
     fn tell(&self, row: Row) -> Row {
-        let subject = if row.route.is_empty() { "gateway" } else { "httproute" };
+        let kind = if row.route.is_empty() { "gateway" } else { row.kind.unwrap_or("HTTPRoute") };
+        let subject = kind.to_ascii_lowercase();
         let path = if row.route.is_empty() { &row.listener } else { &row.route };
         let mut parts = path.split('/');
         let (namespace, object) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));

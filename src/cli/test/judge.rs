@@ -77,7 +77,7 @@ impl<'a> Judge<'a> {
         let mut wrong = own
             .map(|reason| self.own(rule, reason))
             .or_else(|| self.status(rule, &reply))
-            .or_else(|| self.backends.unserved_share(rule, &self.findings(rule)));
+            .or_else(|| self.backends.unserved_share(rule, &self.findings("HTTPRoute", rule), answered));
         if let (Some(shown), Some(name)) = (&reply.certificate, &sending.tls) {
             let secrets = self.certificates.get(row.listener.as_str()).cloned().unwrap_or_default();
             let expected = Expected { secrets, views: &self.view.certificates, now: self.now };
@@ -131,7 +131,7 @@ impl<'a> Judge<'a> {
     /// gapi answered by itself, and not by a filter.
     fn own(&self, rule: &RulePlan, reason: Reason) -> Wrong {
         let backends = self.backends.text(rule);
-        let findings = self.findings(rule);
+        let findings = self.findings("HTTPRoute", rule);
         let said = reason.text().trim_end();
         let (fact, remedy) = match (reason, findings.first()) {
             (Reason::InvalidBackend | Reason::RuleBroken | Reason::NoBackend, Some(finding)) => {
@@ -190,15 +190,20 @@ impl<'a> Judge<'a> {
     }
 
     /// What the daemon finds wrong with the rule.
-    fn findings(&self, rule: &RulePlan) -> Vec<&'a Finding> {
+    pub fn findings(&self, kind: &str, rule: &RulePlan) -> Vec<&'a Finding> {
         let (namespace, name) = rule.route.split_once('/').unwrap_or(("", &rule.route));
-        let key = Some(ObjectKey::new("HTTPRoute", namespace, name));
+        let key = Some(ObjectKey::new(kind, namespace, name));
         let field = format!("spec.rules[{}]", rule.index);
         let about = |finding: &&Finding| {
             finding.object == key && finding.field.starts_with(&field) && finding.reason != "Unreachable"
         };
         self.view.findings.iter().filter(about).collect()
     }
+}
+
+/// What becomes of a request whose backend cannot serve.
+fn answered(reason: Reason) -> String {
+    format!("of the requests are answered {}", reason.status().as_u16())
 }
 
 /// gapi's own answers are known by their text; for HEAD, by its length.

@@ -2,7 +2,8 @@
 //!
 //! The daemon gives its plan. For each match a request is made that the wanted rule takes, which the data plane's own
 //! choice says (`probe`); it is sent (`send`), and what came back is judged (`judge`), beside what is known of the rule's
-//! other backends (`backend`). What gets no request, since it is not accepted or not programmed, is told by its condition
+//! other backends (`backend`). Rules of TCP, TLS and UDP listeners get none, but a look at their endpoints (`layer4`). What
+//! gets no request, since it is not accepted or not programmed, is told by its condition
 //! (`condition`).
 
 use std::{
@@ -22,6 +23,7 @@ mod certificate;
 mod condition;
 mod example;
 mod judge;
+mod layer4;
 mod page;
 mod probe;
 mod request;
@@ -29,7 +31,7 @@ mod row;
 mod send;
 
 use self::{
-    condition::Objects,
+    condition::{Objects, ROUTES},
     judge::Judge,
     probe::Oracle,
     row::{Outcome, Row, Task},
@@ -158,7 +160,7 @@ impl Scope {
         let is_rejected = |name: &String| objects.rejected().iter().any(|row| row.route == *name);
         let route = self.route.as_ref().filter(|name| lacks(&objects.routes, name) && !is_rejected(name));
         let gateway = self.gateway.as_ref().filter(|name| lacks(&objects.gateways, name));
-        route.map(|name| format!("HTTPRoute {name}")).or_else(|| gateway.map(|name| format!("Gateway {name}")))
+        route.map(|name| format!("route {name}")).or_else(|| gateway.map(|name| format!("Gateway {name}")))
     }
 }
 
@@ -180,10 +182,11 @@ impl Daemon {
             Answer::Objects { objects } => Ok(objects),
             _ => Err(other()),
         };
+        let routes = ROUTES.map(objects).into_iter().collect::<Result<Vec<_>, Failure>>()?;
         let objects = Objects {
             classes: objects(Kind::GatewayClass)?,
             gateways: objects(Kind::Gateway)?,
-            routes: objects(Kind::HttpRoute)?,
+            routes: routes.concat(),
             findings: view.findings.clone(),
         };
         Ok(Daemon { generation, plan, view, objects })
@@ -202,7 +205,10 @@ impl Daemon {
         let mut judge = Judge::new(&self.plan, &self.view, Timestamp::now().as_second());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut rows = runtime.block_on(perform(tasks, &mut judge, flags.timeout.0))?;
-        let listeners = self.plan.sockets.values().flat_map(|socket| &socket.listeners);
+        let wanted = |route: &str, listener: &str| scope.has_route(route) && scope.has_listener(listener);
+        rows.extend(runtime.block_on(layer4::rows(&self.plan, &self.view, &mut judge, wanted, flags.timeout.0)));
+        let sockets = self.plan.sockets.values().chain(self.plan.datagram_sockets.values());
+        let listeners = sockets.flat_map(|socket| &socket.listeners);
         let rules = listeners.flat_map(|listener| &listener.hosts).flat_map(|host| &host.rules);
         let programmed: BTreeSet<&str> = rules.map(|rule| rule.route.as_str()).collect();
         let told =

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
 use super::{
+    layer4,
     request::{SAFE, example_host, host, requests},
     row::{Row, Task},
     send::Sending,
@@ -72,7 +73,8 @@ impl Oracle {
     pub fn tasks(&self, wanted: impl Fn(&str, &str) -> bool) -> Vec<Task> {
         let mut tasks = Vec::new();
         for (address, socket) in &self.plan.sockets {
-            for listener in socket.listeners.iter().filter(|listener| !self.has_twin(*address, listener)) {
+            let of_http = socket.listeners.iter().filter(|listener| layer4::route_kind(listener.protocol).is_none());
+            for listener in of_http.filter(|listener| !self.has_twin(*address, listener)) {
                 let place = Place { socket: *address, tls: socket.tls, listener };
                 for host in &listener.hosts {
                     let matches = host.matches.iter().filter(|one| wanted(&host.rules[one.rule].route, &listener.key));
@@ -220,7 +222,7 @@ fn settings(view: &View) -> Settings {
 }
 
 /// Where this machine reaches a bound address.
-fn reachable(socket: SocketAddr) -> SocketAddr {
+pub fn reachable(socket: SocketAddr) -> SocketAddr {
     match socket.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => (Ipv4Addr::LOCALHOST, socket.port()).into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => (Ipv6Addr::LOCALHOST, socket.port()).into(),

@@ -22,6 +22,9 @@ pub enum Outcome {
 #[serde(rename_all = "camelCase")]
 pub struct Row {
     pub outcome: Outcome,
+    /// Of the route, where it is none of HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
     /// `namespace/route`.
     pub route: String,
     /// Index in the route.
