@@ -55,7 +55,7 @@ fn request(row: &Row) -> String {
 fn why(row: &Row) -> String {
     let mut subject = match row.route.as_str() {
         "" => format!("Gateway {}", row.listener),
-        route => format!("{} {route}", row.kind.unwrap_or("HTTPRoute")),
+        route => format!("{} {route}", row.route_kind().names().name),
     };
     if let Some(rule) = row.rule {
         subject += &format!(" rule {rule}");
