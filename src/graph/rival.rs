@@ -13,6 +13,7 @@ use crate::{
 use super::{
     Input,
     gateway::Gateway,
+    hostname,
     problem::{self, Problem},
     route::{Attachment, Route, attached},
 };
@@ -121,7 +122,13 @@ type Lost = (Place, Problem);
 
 fn problem(attachment: &Attachment, rival: &Route, gateways: &[Gateway]) -> Problem {
     let listener = &gateways[attachment.gateway].listeners[attachment.listener];
-    let message = format!("{} comes first and has hostnames of the route at listener {}", rival.key, listener.key);
+    let theirs = rival.attachments.iter().filter(|one| place(one) == place(attachment)).flat_map(|one| &one.hostnames);
+    let mut pairs =
+        theirs.flat_map(|their| attachment.hostnames.iter().map(move |own| (their.as_deref(), own.as_deref())));
+    let (their, own) = pairs.find(|(their, own)| hostname::intersect(*their, *own)).unwrap_or_default();
+    let (their, own) = (their.unwrap_or("every hostname"), own.unwrap_or("every hostname"));
+    let meets = if their == own { String::new() } else { format!(", which {own} of this route meets") };
+    let message = format!("{} comes first and has {their} at listener {}{meets}", rival.key, listener.key);
     let field = format!("spec.parentRefs[{}]", attachment.parent);
     let remedy = "a hostname has either HTTPRoutes or GRPCRoutes: use another hostname or listener";
     Problem::new(ROUTE_HOSTNAME_CONFLICT, field, message, remedy)

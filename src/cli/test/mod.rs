@@ -90,7 +90,8 @@ pub fn run(flags: &TestFlags) -> Result<ExitCode, Failure> {
     }
     let mut rows = daemon.test(&scope, flags)?;
     // Precedence within a rule is kept: the sort is stable.
-    rows.sort_by(|a, b| (&a.route, a.rule, &a.listener, a.address).cmp(&(&b.route, b.rule, &b.listener, b.address)));
+    let order = |row: &Row| (row.route.clone(), row.kind, row.rule, row.listener.clone(), row.address);
+    rows.sort_by_cached_key(order);
     let after = daemon.generation_now(flags)?;
     let text = match flags.output {
         Some(TestOutput::Json) => json_text(&daemon.json(&rows)?),
