@@ -106,6 +106,9 @@ impl Place<'_> {
             return row.failed(Reason::NoBackend.word(), message, "give one a weight");
         }
         let looked = match is_udp {
+            _ if backend::used(rule).any(|one| judge.backends.is_by_name(one)) => {
+                "a backend is reached by its name, which is not looked up here; only clients of its protocol can say more"
+            }
             true => "its backends have endpoints; whether somebody is there, only datagrams of its protocol would say",
             false => "its endpoints take connections; only clients of its protocol can say more",
         };
