@@ -456,3 +456,85 @@ fn layer_4_is_looked_at() {
     let page = gapi.ask(&["test"]).text;
     assert!(page.contains("TCPRoute default/down rule 0") && page.contains("UDPRoute default/elsewhere"), "{page}");
 }
+
+/// `gapi echo`, which answers HTTP/2, until it is dropped.
+struct Echo(std::process::Child);
+
+impl Echo {
+    fn start(port: u16) -> Echo {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gapi"));
+        command.stdout(std::process::Stdio::null());
+        let child = command.args(["echo", "--listen", &format!("127.0.0.1:{port}")]).spawn().expect("it starts");
+        let answers = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !answers() {
+            assert!(std::time::Instant::now() < deadline, "gapi echo does not listen");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Echo(child)
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn routes_of_one_name_and_several_kinds_are_told_apart() {
+    let (port, tcp) = (free_port(), free_port());
+    let echo = free_port();
+    let _echo = Echo::start(echo);
+    let kind = |kind: &str, mut route: Value| {
+        route["kind"] = kind.into();
+        route
+    };
+    let call = |method: Value, service: &str| rule(json!([{"method": method}]), to(service));
+    let calls = [
+        call(json!({"service": "a.B", "method": "C"}), "echo"),
+        call(json!({"service": "a.B"}), "echo"),
+        call(json!({"service": "a.B", "method": "C"}), "echo"),
+        call(json!({"type": "RegularExpression", "service": "x|y"}), "missing"),
+        json!({"backendRefs": to("echo")}),
+    ];
+    let listener = |name: &str, port: u16, protocol: &str| json!({"name": name, "port": port, "protocol": protocol});
+    let mut documents = vec![
+        gateway("gate", &[http("http", port), listener("tcp", tcp, "TCP"), listener("udp", tcp, "UDP")]),
+        route("same", "gate", &["www.test"], &[prefix("/", "echo")]),
+        kind("GRPCRoute", route("same", "gate", &["grpc.test"], &calls)),
+        kind("TCPRoute", route("same", "gate", &[], &[json!({"backendRefs": to("echo")})])),
+        kind("UDPRoute", route("same", "gate", &[], &[json!({"backendRefs": to("echo")})])),
+    ];
+    documents.extend(service("echo", &[([127, 0, 0, 1], echo).into()]));
+    let gapi = Gapi::serve(&[("all.yaml", file(&documents))]);
+    let (code, report) = tested(&gapi, &["--route", "same"]);
+    assert_eq!(code, 1, "{report:#}");
+    let rows = rows(&report, "same");
+    let of = |kind: &str| -> Vec<&Value> {
+        rows.iter().filter(|row| row["kind"].as_str().unwrap_or("HTTPRoute") == kind).copied().collect()
+    };
+    let told = |kind: &str| -> Vec<(&str, &str)> {
+        of(kind).iter().map(|row| (row["outcome"].as_str().unwrap(), row["reason"].as_str().unwrap())).collect()
+    };
+    assert_eq!(told("HTTPRoute"), [("passed", "")], "{report:#}");
+    let (passed, shadowed, invalid) = (("passed", ""), ("failed", "Shadowed"), ("failed", "invalid-backend"));
+    assert_eq!(told("GRPCRoute"), [passed, passed, shadowed, invalid, passed], "{report:#}");
+    assert_eq!(told("TCPRoute"), [("skipped", "NotHttp")], "{report:#}");
+    assert_eq!(told("UDPRoute"), [("failed", "invalid-backend")], "{report:#}");
+
+    let rows = of("GRPCRoute");
+    let url =
+        |row: usize| rows[row]["request"]["url"].as_str().expect("text").rsplit_once("/a.B/").map(|(_, rest)| rest);
+    assert_eq!((url(0), url(1)), (Some("C"), Some("gapi-test")));
+    assert_eq!(rows[0]["answer"], "default/echo:80/grpc");
+    assert!(rows[2]["message"].as_str().expect("text").contains("rule 0 of GRPCRoute default/same"), "{}", rows[2]);
+    assert!(rows[3]["message"].as_str().expect("text").contains("Service default/missing"), "{}", rows[3]);
+    assert!(of("UDPRoute")[0]["message"].as_str().expect("text").contains("is not UDP"), "{report:#}");
+
+    let page = gapi.ask(&["test"]).text;
+    for says in ["GRPCRoute default/same rule 2", "UDPRoute default/same rule 0", "TCPRoute default/same rule 0"] {
+        assert!(page.contains(says), "{says}: {page}");
+    }
+}

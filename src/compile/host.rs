@@ -21,7 +21,7 @@ pub(super) fn compile(plan: &HostPlan, findings: &mut Vec<Finding>) -> Host {
         let (path, conditions, faults) = self::one_match(one);
         let Some(rule) = rules.get_mut(one.rule) else { continue };
         for fault in faults {
-            findings.push(expression_finding(&rule.route, rule.index, &fault));
+            findings.push(expression_finding(rule, &fault));
             rule.broken.get_or_insert_with(|| fault.into());
         }
         let index = u32::try_from(one.rule).expect("a route has few rules");
@@ -39,8 +39,8 @@ pub(super) fn is_faultless(plan: &HostPlan, host: &Host) -> bool {
     })
 }
 
-fn expression_finding(route: &str, rule: usize, fault: &str) -> Finding {
-    let message = format!("HTTPRoute {route}: spec.rules[{rule}].matches: {fault}");
+fn expression_finding(rule: &Rule, fault: &str) -> Finding {
+    let message = format!("{} {}: spec.rules[{}].matches: {fault}", rule.kind, rule.route, rule.index);
     error("InvalidExpression", message, "write an expression in RE2 syntax, or a shorter one")
 }
 
@@ -100,6 +100,7 @@ fn rule(plan: &RulePlan, findings: &mut Vec<Finding>) -> Rule {
     }
     let backends = plan.backends.iter().enumerate().map(|(index, backend)| weighted(plan, index, backend, findings));
     Rule {
+        kind: plan.kind.names().name,
         backends: backends.collect(),
         route: plan.route.as_str().into(),
         index: plan.index,
@@ -130,6 +131,7 @@ fn weighted(rule: &RulePlan, index: usize, plan: &WeightedBackendPlan, findings:
 }
 
 fn filter_finding(rule: &RulePlan, place: &str, fault: &str) -> Finding {
-    let message = format!("HTTPRoute {}: spec.rules[{}]{place}.filters: {fault}", rule.route, rule.index);
+    let message =
+        format!("{} {}: spec.rules[{}]{place}.filters: {fault}", rule.kind.names().name, rule.route, rule.index);
     error("InvalidValue", message, "write what RFC 9110 allows there")
 }

@@ -12,7 +12,7 @@ const KEPT: usize = 100_000;
 /// A worker's positions. They begin at random places, so that workers do not march in step.
 #[derive(Default)]
 pub struct Balance {
-    wheels: RefCell<HashMap<Arc<str>, HashMap<usize, Wheel>>>,
+    wheels: RefCell<HashMap<Arc<str>, HashMap<(&'static str, usize), Wheel>>>,
     rings: RefCell<HashMap<BackendKey, usize>>,
 }
 
@@ -33,7 +33,7 @@ impl Balance {
         }
         let of_route = wheels.get_mut(&rule.route).expect("inserted above");
         let weights = || rule.backends.iter().map(|backend| backend.weight);
-        let wheel = of_route.entry(rule.index).or_insert_with(|| Wheel::new(weights()));
+        let wheel = of_route.entry((rule.kind, rule.index)).or_insert_with(|| Wheel::new(weights()));
         if !wheel.weights.iter().copied().eq(weights()) {
             *wheel = Wheel::new(weights());
         }
@@ -101,6 +101,7 @@ mod tests {
     fn rule(weights: &[u32]) -> Rule {
         let backend = |&weight| WeightedBackend { backend: None, weight, filters: Box::default() };
         Rule {
+            kind: "HTTPRoute",
             route: "ns/route".into(),
             index: 0,
             name: None,

@@ -58,6 +58,7 @@ mod tests {
 
     fn host(name: Option<&str>, route: &str, prefix: &str) -> Arc<Host> {
         let rule = Rule {
+            kind: "HTTPRoute",
             route: route.into(),
             index: 0,
             name: None,

@@ -42,10 +42,15 @@ pub(super) fn listeners(
     let allows = |l: &usize| gateway.listeners[*l].allows(&object.key.kind, namespace, &gateway.key.namespace, index);
     let allowed: Vec<usize> = selected.iter().copied().filter(|l| allows(l).is_ok()).collect();
     if allowed.is_empty() {
-        let facts: Vec<String> = selected.iter().filter_map(|l| allows(l).err()).collect();
+        let fits = |l: &&usize| kinds_of(&gateway.listeners[**l].spec.protocol).contains(&object.kind);
+        let (fitting, others): (Vec<&usize>, Vec<&usize>) = selected.iter().partition(fits);
+        // Those of other protocols are not worth a word beside one that would do.
+        let (told, remedy) = match fitting.is_empty() {
+            true => (others, "name a listener of a protocol for it"),
+            false => (fitting, "change allowedRoutes of the listener"),
+        };
+        let facts: Vec<String> = told.into_iter().filter_map(|l| allows(l).err()).collect();
         let message = format!("{} does not allow it: {}", gateway.key, facts.join(", "));
-        let fits = selected.iter().any(|l| kinds_of(&gateway.listeners[*l].spec.protocol).contains(&object.kind));
-        let remedy = if fits { "change allowedRoutes of the listener" } else { "name a listener of a protocol for it" };
         return Err(Problem::new(ROUTE_NOT_ALLOWED_BY_LISTENERS, field, message, remedy));
     }
     let attached = allowed.iter().map(|l| (*l, shared(&gateway.listeners[*l], hostnames)));

@@ -242,15 +242,15 @@ impl<'a> Backends<'a> {
         let spec: &ServiceSpec = object.typed(Some("spec")).map_err(|error| not_found(error, ""))?;
         let transport = traffic.transport();
         let port = spec.ports.iter().find(|port| port.port == number && protocol(&port.protocol) == transport);
+        if port.is_none() && spec.ports.iter().any(|port| port.port == number) {
+            let message = format!("port {number} of {} is not {transport}", object.key);
+            let remedy = format!("name a {transport} port");
+            return Err(Unusable { reason: ROUTE_UNSUPPORTED_PROTOCOL, message, remedy });
+        }
         if spec.type_ == "ExternalName" {
             return external(object, spec, port, number, traffic);
         }
         let Some(port) = port else {
-            if spec.ports.iter().any(|port| port.port == number) {
-                let message = format!("port {number} of {} is not {transport}", object.key);
-                let remedy = format!("name a {transport} port");
-                return Err(Unusable { reason: ROUTE_UNSUPPORTED_PROTOCOL, message, remedy });
-            }
             let ports: Vec<String> = spec.ports.iter().map(number_of).collect();
             let has = if ports.is_empty() { "it has none".into() } else { format!("it has {}", ports.join(", ")) };
             return Err(not_found(format!("{} has no port {number}; {has}", object.key), ""));
@@ -365,18 +365,27 @@ fn external(
 }
 
 /// `appProtocol`: the Kubernetes standard names (KEP-3726), and the plain words that charts use for the same. gRPC is
-/// HTTP/2 whatever it says, and what goes through TCP or UDP is nobody's business.
+/// HTTP/2 where it says HTTP, and what goes through TCP or UDP is nobody's business.
 fn is_h2c(object: &Object, port: &ServicePort, traffic: Traffic) -> Result<bool, Unusable> {
     if matches!(traffic, Traffic::Tcp | Traffic::Udp) {
         return Ok(false);
     }
     match port.app_protocol.as_deref().unwrap_or_default() {
-        "" | "http" | "HTTP" | "kubernetes.io/ws" => Ok(traffic == Traffic::Grpc),
+        "" | "http" | "HTTP" => Ok(traffic == Traffic::Grpc),
+        "kubernetes.io/ws" if traffic == Traffic::Http => Ok(false),
         "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Ok(true),
         other => Err(Unusable {
             reason: ROUTE_UNSUPPORTED_PROTOCOL,
-            message: format!("port {} of {} has appProtocol {other}, which gapi cannot speak", port.port, object.key),
-            remedy: "use http, kubernetes.io/h2c or kubernetes.io/ws".into(),
+            message: match traffic {
+                Traffic::Grpc => {
+                    format!("port {} of {} has appProtocol {other}, which is not gRPC", port.port, object.key)
+                }
+                _ => format!("port {} of {} has appProtocol {other}, which gapi cannot speak", port.port, object.key),
+            },
+            remedy: match traffic {
+                Traffic::Grpc => "use kubernetes.io/h2c or grpc".into(),
+                _ => "use http, kubernetes.io/h2c or kubernetes.io/ws".into(),
+            },
         }),
     }
 }

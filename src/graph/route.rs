@@ -182,7 +182,7 @@ impl Pass<'_, '_> {
         };
         for (i, reference, gateway) in references {
             let (accepted, listeners) = self.attach(object, &mut route, &reference, gateway, i);
-            let conditions = conditions(accepted, &route.rules, &unresolved);
+            let conditions = conditions(object.kind, accepted, &route.rules, &unresolved);
             route.parents.push(Parent { reference, conditions, listeners });
         }
         route.attachments.shrink_to_fit();
@@ -200,7 +200,7 @@ impl Pass<'_, '_> {
             let (field, remedy) = ("spec.useDefaultGateways", "name its Gateway in spec.parentRefs");
             self.findings.push(warning(object, field, "UnsupportedValue", message, remedy));
         } else if spec.parent_refs.is_empty() {
-            let message = "the route has no parent, so it gets no requests";
+            let message = "the route has no parent, so it gets no traffic";
             self.findings.push(warning(object, "spec", "NoParent", message, "name its Gateway in spec.parentRefs"));
         }
         let mut references = Vec::new();
@@ -278,17 +278,16 @@ pub(super) fn attached(places: &[(usize, usize)], gateways: &[Gateway]) -> Condi
 }
 
 /// The conditions of a parent, given how it takes the route.
-fn conditions(accepted: Condition, rules: &[Rule], unresolved: &[Problem]) -> Vec<Condition> {
+fn conditions(kind: Kind, accepted: Condition, rules: &[Rule], unresolved: &[Problem]) -> Vec<Condition> {
     let broken: Vec<&Problem> = rules.iter().flat_map(|rule| &rule.broken).collect();
     let resolved = problem::condition(unresolved, ROUTE_RESOLVED_REFS.with("All references are resolved"));
     let is_accepted = accepted.status == "True";
+    // Rules of other kinds have nothing that could break.
+    let fate = if kind == Kind::GrpcRoute { "calls are answered INTERNAL" } else { "requests are answered 500" };
     match broken.as_slice() {
         [first, ..] if is_accepted && rules.iter().all(Rule::is_broken) => {
             let texts: Vec<String> = broken.iter().map(|problem| problem.text()).collect();
-            vec![
-                first.reason.with(problem::bounded(&format!("Requests are answered 500: {}", texts.join(". ")))),
-                resolved,
-            ]
+            vec![first.reason.with(problem::bounded(&format!("All {fate}: {}", texts.join(". ")))), resolved]
         }
         [first, ..] if is_accepted => {
             let reason = match first.reason == ROUTE_INCOMPATIBLE_FILTERS {
@@ -296,10 +295,8 @@ fn conditions(accepted: Condition, rules: &[Rule], unresolved: &[Problem]) -> Ve
                 false => ROUTE_PARTIALLY_INVALID,
             };
             // The prefix is the spec's (RouteConditionPartiallyInvalid).
-            let texts: Vec<String> = broken
-                .iter()
-                .map(|problem| format!("Dropped Rule, its requests are answered 500: {}", problem.text()))
-                .collect();
+            let texts: Vec<String> =
+                broken.iter().map(|problem| format!("Dropped Rule, its {fate}: {}", problem.text())).collect();
             vec![accepted, resolved, reason.with(problem::bounded(&texts.join(". ")))]
         }
         _ => vec![accepted, resolved],

@@ -16,9 +16,9 @@ use crate::{
 
 use super::{
     backend::Backends,
-    expression::Expressions,
+    expression::{self, Expressions},
     problem::Problem,
-    spec::{Call, RuleSpec},
+    spec::{Call, CallSpec, RuleSpec},
 };
 
 /// A rule, valid or not.
@@ -33,7 +33,7 @@ pub struct Rule {
     pub backends: Vec<RuleBackend>,
     pub timeouts: HttpRouteTimeouts,
     pub retry: Option<HttpRouteRetry>,
-    /// Why it cannot be served: it then answers 500.
+    /// Why it cannot be served: it then answers 500, and calls INTERNAL.
     pub broken: Vec<Problem>,
 }
 
@@ -84,7 +84,8 @@ pub struct Filter {
 /// An entry of `backendRefs`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleBackend {
-    /// Key into `Graph::backends`; none for an invalid reference, whose share is answered 500.
+    /// Key into `Graph::backends`; none for an invalid reference, whose share is answered 500, UNAVAILABLE for calls, and
+    /// refused for connections and datagrams.
     pub key: Option<Arc<str>>,
     pub weight: u32,
     pub filters: Vec<Filter>,
@@ -105,7 +106,7 @@ impl Resolver<'_, '_> {
         let field = format!("spec.rules[{index}]");
         let mut broken = unsupported(&spec, &field);
         broken.extend(incompatible(&spec, &field));
-        let matches = self.matches(spec.matches, &calls, &field, &mut broken);
+        let matches = self.matches(spec.matches, calls, &field, &mut broken);
         let filters = self.filters(spec.filters, &format_args!("{field}"));
         let mut backends = Vec::with_capacity(spec.backend_refs.len());
         for (i, backend) in spec.backend_refs.into_iter().enumerate() {
@@ -151,16 +152,26 @@ impl Resolver<'_, '_> {
     fn matches(
         &mut self,
         specs: Vec<HttpRouteMatch>,
-        calls: &[Call],
+        calls: Vec<CallSpec>,
         field: &str,
         broken: &mut Vec<Problem>,
     ) -> Vec<Match> {
         let is_grpc = self.route.kind == Kind::GrpcRoute;
         let part = if is_grpc { "method" } else { "path.value" };
+        let mut calls = calls.into_iter();
         let specs = if specs.is_empty() { vec![HttpRouteMatch::default()] } else { specs };
         let mut matches = Vec::with_capacity(specs.len());
         for (index, mut spec) in specs.into_iter().enumerate() {
             let before = broken.len();
+            let CallSpec { call, expressions } = calls.next().unwrap_or_default();
+            // Each by itself: `a)(b` must not become valid by what is put around it.
+            for (part, expression) in expressions {
+                if let Err(error) = expression::build(&expression) {
+                    let field = format!("{field}.matches[{index}].method.{part}");
+                    broken.push(uncompiled(field, &expression, &error));
+                    spec.path = None;
+                }
+            }
             if let Some(path) = spec.path.take_if(|path| path.type_ == "RegularExpression") {
                 match self.expressions.check(&path.value) {
                     Ok(()) => spec.path = Some(path),
@@ -172,7 +183,9 @@ impl Resolver<'_, '_> {
             }
             self.keep_compiling(&mut spec.headers, &format_args!("{field}.matches[{index}].headers"), broken);
             self.keep_compiling(&mut spec.query_params, &format_args!("{field}.matches[{index}].queryParams"), broken);
-            let call = is_grpc.then(|| calls.get(index).copied().unwrap_or_default());
+            // What takes more calls than was meant ranks as what it takes.
+            let is_whole = spec.path.is_some();
+            let call = is_grpc.then(|| if is_whole { call } else { Call::default() });
             matches.push(Match { spec, index, loosened: broken.len() > before, call });
         }
         matches

@@ -30,7 +30,15 @@ pub(super) struct RouteSpec {
 pub(super) struct RuleSpec {
     pub http: HttpRouteRule,
     /// What each of the matches says of a call; empty for kinds other than GRPCRoute.
-    pub calls: Vec<Call>,
+    pub calls: Vec<CallSpec>,
+}
+
+/// `matches[].method` of a rule of a GRPCRoute, besides its path.
+#[derive(Default)]
+pub(super) struct CallSpec {
+    pub call: Call,
+    /// The expressions as written, each with its field.
+    pub expressions: Vec<(&'static str, String)>,
 }
 
 /// What counts for the precedence of a method match (GRPCRouteRule.matches): the characters of the service, then those of
@@ -73,7 +81,7 @@ fn grpc(spec: GrpcRouteSpec) -> RouteSpec {
 
 fn grpc_rule(rule: GrpcRouteRule) -> RuleSpec {
     let GrpcRouteRule { name, matches, filters, backend_refs, session_persistence } = rule;
-    let calls = matches.iter().map(|one| one.method.as_ref().map_or(Call::default(), call)).collect();
+    let calls = matches.iter().map(|one| one.method.as_ref().map(call_spec).unwrap_or_default()).collect();
     let matches = matches.into_iter().map(grpc_match).collect();
     let backend_refs = backend_refs.into_iter().map(|backend| HttpBackendRef {
         reference: backend.reference,
@@ -96,6 +104,13 @@ fn named(part: Option<&String>) -> Option<&str> {
 
 fn is_expression(method: &GrpcMethodMatch) -> bool {
     method.type_ == "RegularExpression"
+}
+
+fn call_spec(method: &GrpcMethodMatch) -> CallSpec {
+    let written = [("service", method.service.as_ref()), ("method", method.method.as_ref())];
+    let written = written.into_iter().filter_map(|(field, part)| Some((field, named(part)?.to_owned())));
+    let expressions = if is_expression(method) { written.collect() } else { Vec::new() };
+    CallSpec { call: call(method), expressions }
 }
 
 fn call(method: &GrpcMethodMatch) -> Call {

@@ -280,7 +280,7 @@ fn host(hostname: Option<&str>, routes: &[&Arc<Route>]) -> HostPlan {
     for route in routes {
         for rule in &route.rules {
             positions.insert(std::ptr::from_ref(rule), rules.len());
-            rules.push(rule_plan(&route.name, rule));
+            rules.push(rule_plan(route, rule));
         }
     }
     let entries = entries(routes).into_iter();
@@ -293,7 +293,7 @@ fn host(hostname: Option<&str>, routes: &[&Arc<Route>]) -> HostPlan {
 
 /// Connections, and datagrams, have nothing to match: the first rule of the oldest route has them all.
 fn layer4_host(hostname: Option<&str>, route: &Route) -> HostPlan {
-    let rules: Vec<RulePlan> = route.rules.iter().take(1).map(|rule| rule_plan(&route.name, rule)).collect();
+    let rules: Vec<RulePlan> = route.rules.iter().take(1).map(|rule| rule_plan(route, rule)).collect();
     let path = PathPlan::Prefix(String::new());
     let all = MatchPlan { path, method: None, headers: Vec::new(), query: Vec::new(), rule: 0 };
     let matches = rules.iter().map(|_| all.clone()).collect();

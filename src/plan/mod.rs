@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::Kind;
+
 mod challenge;
 mod duration;
 mod lower;
@@ -137,8 +139,11 @@ pub struct ValuePlan {
 }
 
 /// What is done with a request that matched.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RulePlan {
+    /// The kind of the route: those of different kinds may have the same name.
+    #[serde(default = "http_route", skip_serializing_if = "is_http_route")]
+    pub kind: Kind,
     /// `namespace/route`.
     pub route: String,
     /// Index of the rule in the route.
@@ -156,6 +161,31 @@ pub struct RulePlan {
     /// The same for one attempt.
     pub backend_timeout: Option<Duration>,
     pub retry: Option<RetryPlan>,
+}
+
+impl Default for RulePlan {
+    fn default() -> RulePlan {
+        RulePlan {
+            kind: http_route(),
+            route: String::new(),
+            index: 0,
+            name: None,
+            broken: None,
+            filters: Vec::new(),
+            backends: Vec::new(),
+            request_timeout: None,
+            backend_timeout: None,
+            retry: None,
+        }
+    }
+}
+
+fn http_route() -> Kind {
+    Kind::HttpRoute
+}
+
+fn is_http_route(kind: &Kind) -> bool {
+    *kind == Kind::HttpRoute
 }
 
 /// `rules[].retry`.

@@ -5,7 +5,7 @@ use crate::{
         HttpCors, HttpHeader, HttpHeaderFilter, HttpPathModifier, HttpRequestMirror, HttpRequestRedirect,
         HttpRouteRetry, HttpUrlRewrite, HttpValueMatch,
     },
-    graph::{Filter, Rule, problem::Problem, rule::Match},
+    graph::{Filter, Route, Rule, problem::Problem, rule::Match},
 };
 
 use super::{
@@ -44,9 +44,10 @@ fn values(matches: &[HttpValueMatch], name: impl Fn(&str) -> String) -> Vec<Valu
     values
 }
 
-/// A rule of the route `namespace/name`. A broken one holds nothing but why.
-pub(super) fn rule_plan(route: &str, rule: &Rule) -> RulePlan {
-    let plan = RulePlan { route: route.into(), index: rule.index, name: rule.name.clone(), ..RulePlan::default() };
+/// A rule of a route. A broken one holds nothing but why.
+pub(super) fn rule_plan(route: &Route, rule: &Rule) -> RulePlan {
+    let (kind, route) = (route.kind, route.name.clone());
+    let plan = RulePlan { kind, route, index: rule.index, name: rule.name.clone(), ..RulePlan::default() };
     if rule.is_broken() {
         let texts: Vec<String> = rule.broken.iter().map(Problem::text).collect();
         return RulePlan { broken: Some(texts.join(". ")), ..plan };

@@ -94,12 +94,19 @@ fn covers(wide: &MatchPlan, narrow: &MatchPlan) -> bool {
 
 fn finding(input: &Input, (route, rule, position): Place, taker: Place) -> Option<Finding> {
     let object = input.object(route)?;
-    let message = format!("never reached: rule {} of {} takes the same requests and comes first", taker.1, taker.0);
+    let traffic = match object.kind {
+        Kind::GrpcRoute => "calls",
+        Kind::TcpRoute | Kind::TlsRoute => "connections",
+        Kind::UdpRoute => "datagrams",
+        _ => "requests",
+    };
+    let message = format!("never reached: rule {} of {} takes the same {traffic} and comes first", taker.1, taker.0);
     let (field, remedy) = match object.kind {
         Kind::HttpRoute | Kind::GrpcRoute => (
             format!("spec.rules[{rule}].matches[{position}]"),
             "remove one of the two, or make this match more specific",
         ),
+        Kind::TlsRoute => (format!("spec.rules[{rule}]"), "remove one of the two, or use another hostname or listener"),
         _ => (format!("spec.rules[{rule}]"), "remove one of the two, or use another listener"),
     };
     Some(warning(object, &field, "Unreachable", message, remedy))

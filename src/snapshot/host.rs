@@ -10,6 +10,8 @@ use super::{Conditions, Filter, HostPattern, Retry, Value, WeightedBackend, path
 
 /// What is done with a request that matched.
 pub struct Rule {
+    /// The kind of the route: those of different kinds may have the same name.
+    pub kind: &'static str,
     /// `namespace/route`.
     pub route: Arc<str>,
     /// Index in the route.
@@ -193,6 +195,7 @@ mod tests {
 
     fn rule(index: usize) -> Rule {
         Rule {
+            kind: "HTTPRoute",
             route: "ns/route".into(),
             index,
             name: None,

@@ -57,7 +57,7 @@ pub struct StatusDocument {
     pub value: Value,
 }
 
-/// The documents of all GatewayClasses, Gateways and HTTPRoutes that are ours, and of the Services generated for
+/// The documents of all GatewayClasses, Gateways and routes that are ours, and of the Services generated for
 /// Gateways that are not refused as a whole, by key.
 pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<StatusDocument> {
     let writer =

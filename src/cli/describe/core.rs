@@ -21,8 +21,10 @@ pub(super) fn describe_service(page: &mut Page, description: &Description) {
     if description.partial {
         return;
     }
-    let ports = list(service, "/spec/ports").iter().map(|port| number(port, "/port"));
-    let endpoints = ports.map(|port| format!("{port}   {}", endpoints_of(service, port, &description.related)));
+    let endpoints = list(service, "/spec/ports").iter().map(|port| {
+        let endpoints = endpoints_of(service, number(port, "/port"), protocol(port), &description.related);
+        format!("{}   {endpoints}", service_port(port))
+    });
     page.section("Endpoints", &endpoints.collect::<Vec<_>>());
 }
 
@@ -83,17 +85,35 @@ pub(super) fn describe_grant(page: &mut Page, grant: &Value) {
 fn port_words(port: &Value) -> String {
     let name = port.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
     let number = port.get("port").and_then(Value::as_u64).map_or("*".to_owned(), |port| port.to_string());
+    let number = if protocol(port) == "TCP" { number } else { format!("{number}/{}", protocol(port)) };
     name.map_or(number.clone(), |name| format!("{name} {number}"))
 }
 
-/// The ready endpoints of a port of `service` in words, or why there is none.
-pub(super) fn endpoints_of(service: &Value, port: u64, related: &[Arc<Value>]) -> String {
-    if text(service, "/spec/type") == "ExternalName" {
+/// `protocol` of a port, which is TCP where nothing is written.
+fn protocol(port: &Value) -> &str {
+    match text(port, "/protocol") {
+        "" => "TCP",
+        written => written,
+    }
+}
+
+/// A port of a Service: `80`, `53/UDP`.
+fn service_port(port: &Value) -> String {
+    let number = number(port, "/port");
+    if protocol(port) == "TCP" { number.to_string() } else { format!("{number}/{}", protocol(port)) }
+}
+
+/// The ready endpoints of a port of `service` for this protocol (`TCP`, `UDP`) in words, or why there is none.
+pub(super) fn endpoints_of(service: &Value, port: u64, transport: &str, related: &[Arc<Value>]) -> String {
+    let ports = list(service, "/spec/ports");
+    let is_external = text(service, "/spec/type") == "ExternalName";
+    let found = ports.iter().find(|candidate| number(candidate, "/port") == port && protocol(candidate) == transport);
+    if is_external && (found.is_some() || ports.is_empty()) {
         return format!("{} (by its name)", host_port(text(service, "/spec/externalName"), port));
     }
-    let ports = list(service, "/spec/ports");
-    let Some(found) = ports.iter().find(|candidate| number(candidate, "/port") == port) else {
-        let known: Vec<String> = ports.iter().map(|port| number(port, "/port").to_string()).collect();
+    let Some(found) = found else {
+        let known: Vec<String> = ports.iter().map(service_port).collect();
+        let port = if transport == "TCP" { port.to_string() } else { format!("{port}/{transport}") };
         return format!(
             "the Service has no port {port}; it has {}",
             if known.is_empty() { "none".into() } else { known.join(", ") }
@@ -104,18 +124,22 @@ pub(super) fn endpoints_of(service: &Value, port: u64, related: &[Arc<Value>]) -
             && text(other, "/metadata/namespace") == text(service, "/metadata/namespace")
             && service_of(other) == text(service, "/metadata/name")
     };
-    let mut ready: Vec<String> =
-        related.iter().filter(belongs).flat_map(|other| ready_endpoints(other, text(found, "/name"))).collect();
+    let mut ready: Vec<String> = related
+        .iter()
+        .filter(belongs)
+        .flat_map(|other| ready_endpoints(other, text(found, "/name"), transport))
+        .collect();
     ready.sort();
     ready.dedup();
     if ready.is_empty() { "no ready endpoint".to_owned() } else { ready.join(", ") }
 }
 
-/// The ready endpoints of an EndpointSlice or Endpoints at the port of that name.
-fn ready_endpoints(object: &Value, port_name: &str) -> Vec<String> {
+/// The ready endpoints of an EndpointSlice or Endpoints at the port of that name and protocol.
+fn ready_endpoints(object: &Value, port_name: &str, transport: &str) -> Vec<String> {
     let port_of = |holder: &Value| {
         let ports = list(holder, "/ports").iter();
-        ports.filter(|port| text(port, "/name") == port_name).map(|port| number(port, "/port")).next()
+        let own = ports.filter(|port| text(port, "/name") == port_name && protocol(port) == transport);
+        own.map(|port| number(port, "/port")).next()
     };
     match kind_of(object) {
         Some(Kind::EndpointSlice) => {

@@ -156,6 +156,7 @@ fn backend_words(backend: &Value) -> String {
 /// Every backend once, with its endpoints.
 fn backends(route: &Value, related: &[Arc<Value>]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
+    let transport = if kind_of(route) == Some(Kind::UdpRoute) { "UDP" } else { "TCP" };
     for backend in backend_refs(route) {
         let namespace = match text(backend, "/namespace") {
             "" => text(route, "/metadata/namespace"),
@@ -170,7 +171,7 @@ fn backends(route: &Value, related: &[Arc<Value>]) -> Vec<String> {
         let endpoints = match related.iter().find(is_service) {
             _ if kind != "Service" => format!("{kind} is a kind that cannot be a backend"),
             None => format!("there is no Service {namespace}/{name}"),
-            Some(service) => endpoints_of(service, port, related),
+            Some(service) => endpoints_of(service, port, transport, related),
         };
         let line = format!("{namespace}/{name}:{port}   {endpoints}");
         if !lines.contains(&line) {

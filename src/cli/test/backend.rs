@@ -113,9 +113,18 @@ impl<'a> Backends<'a> {
         texts.collect::<Vec<_>>().join(" or ")
     }
 
+    /// Is the backend an ExternalName?
+    pub fn is_by_name(&self, backend: &WeightedBackendPlan) -> bool {
+        matches!(self.endpoints(backend), Some(EndpointsPlan::Name { .. }))
+    }
+
+    fn endpoints(&self, backend: &WeightedBackendPlan) -> Option<&EndpointsPlan> {
+        let target = self.plan.backends.get(backend.backend.as_deref()?)?;
+        Some(&target.endpoints)
+    }
+
     pub fn addresses(&self, backend: &WeightedBackendPlan) -> &[SocketAddr] {
-        let target = backend.backend.as_ref().and_then(|key| self.plan.backends.get(&**key));
-        match target.map(|target| &target.endpoints) {
+        match self.endpoints(backend) {
             Some(EndpointsPlan::Addresses(addresses)) => addresses,
             _ => &[],
         }

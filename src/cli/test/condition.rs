@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 
-use super::row::Row;
+use super::row::{Row, row_kind};
 use crate::{
-    api::{CONTROLLER_NAME, GATEWAY_GROUP, Kind, ObjectKey},
+    api::{CONTROLLER_NAME, GATEWAY_GROUP, Kind, ObjectKey, ROUTE_KINDS},
     finding::{Finding, Severity},
     view::{kind_of, list, parent_refs, parent_target, text},
 };
@@ -24,21 +24,14 @@ pub fn name(object: &Value) -> String {
     format!("{}/{}", text(object, "/metadata/namespace"), text(object, "/metadata/name"))
 }
 
-/// The kinds of routes.
-pub const ROUTES: [Kind; 5] = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TcpRoute, Kind::TlsRoute, Kind::UdpRoute];
-
-/// What a row has of the kind of its route.
-fn row_kind(kind: Kind) -> Option<&'static str> {
-    (kind != Kind::HttpRoute).then_some(kind.names().name)
-}
-
 fn row_of(route: &Value) -> Row {
     Row { kind: kind_of(route).and_then(row_kind), route: name(route), ..Row::default() }
 }
 
 impl Objects {
-    /// A row for each parent that does not accept a route, and for each accepted route that is not `programmed`.
-    pub fn routes(&self, programmed: &BTreeSet<&str>) -> Vec<Row> {
+    /// A row for each parent that does not accept a route, and for each accepted route that is not `programmed` (by kind
+    /// and `namespace/name`).
+    pub fn routes(&self, programmed: &BTreeSet<(Kind, &str)>) -> Vec<Row> {
         let mut rows = Vec::new();
         for route in &self.routes {
             let parents: Vec<_> = parent_refs(route).filter_map(|(entry, parent)| Some((entry?, parent))).collect();
@@ -48,7 +41,7 @@ impl Objects {
             });
             let before = rows.len();
             rows.extend(refused);
-            if rows.len() == before && !programmed.contains(name(route).as_str()) {
+            if rows.len() == before && !programmed.contains(&(row_of(route).route_kind(), name(route).as_str())) {
                 rows.push(self.untested(route, parents.is_empty()));
             }
         }
@@ -81,7 +74,7 @@ impl Objects {
         let mut rows: Vec<Row> = Vec::new();
         for finding in self.findings.iter().filter(|finding| finding.severity == Severity::Error) {
             let Some(key) = &finding.object else { continue };
-            let Some(kind) = ROUTES.iter().find(|kind| *key.kind == *kind.names().name) else { continue };
+            let Some(kind) = ROUTE_KINDS.iter().find(|kind| *key.kind == *kind.names().name) else { continue };
             let (kind, route) = (row_kind(*kind), format!("{}/{}", key.namespace, key.name));
             if rows.iter().all(|row| (row.kind, &row.route) != (kind, &route)) {
                 let field = if finding.field.is_empty() { String::new() } else { format!("{}: ", finding.field) };
@@ -127,8 +120,7 @@ struct Bad<'a> {
 
 impl Bad<'_> {
     fn tell(&self, row: Row) -> Row {
-        let kind = if row.route.is_empty() { "gateway" } else { row.kind.unwrap_or("HTTPRoute") };
-        let subject = kind.to_ascii_lowercase();
+        let subject = if row.route.is_empty() { "gateway" } else { row.route_kind().names().singular };
         let path = if row.route.is_empty() { &row.listener } else { &row.route };
         let mut parts = path.split('/');
         let (namespace, object) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));

@@ -14,7 +14,7 @@ use super::{
     send::{Fault, Reply, Sending},
 };
 use crate::{
-    api::ObjectKey,
+    api::{Kind, ObjectKey},
     dataplane::outcome::Reason,
     finding::Finding,
     plan::{Plan, RulePlan},
@@ -27,8 +27,8 @@ pub struct Judge<'a> {
     /// Seconds since 1970.
     now: i64,
     pub backends: Backends<'a>,
-    /// By `namespace/route` and index.
-    rules: HashMap<(&'a str, usize), &'a RulePlan>,
+    /// By kind, `namespace/route` and index.
+    rules: HashMap<(Kind, &'a str, usize), &'a RulePlan>,
     /// The certificates of each listener, `namespace/secret`.
     certificates: HashMap<&'a str, Vec<&'a str>>,
 }
@@ -45,7 +45,7 @@ impl<'a> Judge<'a> {
             view,
             now,
             backends: Backends { plan, unreachable: HashMap::new() },
-            rules: rules.map(|rule| ((rule.route.as_str(), rule.index), rule)).collect(),
+            rules: rules.map(|rule| ((rule.kind, rule.route.as_str(), rule.index), rule)).collect(),
             certificates: certificates.collect(),
         }
     }
@@ -56,7 +56,7 @@ impl<'a> Judge<'a> {
     }
 
     fn rule(&self, row: &Row) -> Option<&'a RulePlan> {
-        self.rules.get(&(row.route.as_str(), row.rule?)).copied()
+        self.rules.get(&(row.route_kind(), row.route.as_str(), row.rule?)).copied()
     }
 
     /// The row with its verdict.
@@ -77,7 +77,7 @@ impl<'a> Judge<'a> {
         let mut wrong = own
             .map(|reason| self.own(rule, reason))
             .or_else(|| self.status(rule, &reply))
-            .or_else(|| self.backends.unserved_share(rule, &self.findings("HTTPRoute", rule), answered));
+            .or_else(|| self.backends.unserved_share(rule, &self.findings(rule), answered));
         if let (Some(shown), Some(name)) = (&reply.certificate, &sending.tls) {
             let secrets = self.certificates.get(row.listener.as_str()).cloned().unwrap_or_default();
             let expected = Expected { secrets, views: &self.view.certificates, now: self.now };
@@ -131,7 +131,7 @@ impl<'a> Judge<'a> {
     /// gapi answered by itself, and not by a filter.
     fn own(&self, rule: &RulePlan, reason: Reason) -> Wrong {
         let backends = self.backends.text(rule);
-        let findings = self.findings("HTTPRoute", rule);
+        let findings = self.findings(rule);
         let said = reason.text().trim_end();
         let (fact, remedy) = match (reason, findings.first()) {
             (Reason::InvalidBackend | Reason::RuleBroken | Reason::NoBackend, Some(finding)) => {
@@ -190,9 +190,9 @@ impl<'a> Judge<'a> {
     }
 
     /// What the daemon finds wrong with the rule.
-    pub fn findings(&self, kind: &str, rule: &RulePlan) -> Vec<&'a Finding> {
+    pub fn findings(&self, rule: &RulePlan) -> Vec<&'a Finding> {
         let (namespace, name) = rule.route.split_once('/').unwrap_or(("", &rule.route));
-        let key = Some(ObjectKey::new(kind, namespace, name));
+        let key = Some(ObjectKey::new(rule.kind.names().name, namespace, name));
         let field = format!("spec.rules[{}]", rule.index);
         let about = |finding: &&Finding| {
             finding.object == key && finding.field.starts_with(&field) && finding.reason != "Unreachable"

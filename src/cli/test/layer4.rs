@@ -5,26 +5,26 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use tokio::task::JoinSet;
 
-use super::{CONCURRENCY, backend, judge::Judge, probe::reachable, row::Row, send};
+use super::{
+    CONCURRENCY, backend,
+    judge::Judge,
+    probe::reachable,
+    row::{Row, row_kind},
+    send,
+};
 use crate::{
     dataplane::outcome::Reason,
     plan::{ListenerPlan, ListenerProtocol, Plan, RulePlan},
     view::View,
 };
 
-/// The kind of the routes of a listener; none for those of HTTP.
-pub fn route_kind(protocol: ListenerProtocol) -> Option<&'static str> {
-    match protocol {
-        ListenerProtocol::Http | ListenerProtocol::Https => None,
-        ListenerProtocol::Tcp => Some("TCPRoute"),
-        ListenerProtocol::TlsPassthrough | ListenerProtocol::TlsTerminate => Some("TLSRoute"),
-        ListenerProtocol::Udp => Some("UDPRoute"),
-    }
+/// Does a listener take something else than requests?
+pub fn is_layer4(protocol: ListenerProtocol) -> bool {
+    !matches!(protocol, ListenerProtocol::Http | ListenerProtocol::Https)
 }
 
 /// A rule at a listener.
 struct Place<'a> {
-    kind: &'static str,
     socket: SocketAddr,
     listener: &'a ListenerPlan,
     rule: &'a RulePlan,
@@ -42,7 +42,7 @@ pub async fn rows(
     places.retain(|place| wanted(&place.rule.route, &place.listener.key));
     // One of the addresses that a listener is at stands for all.
     let mut seen = BTreeSet::new();
-    places.retain(|place| seen.insert((place.kind, &place.listener.key, &place.rule.route, place.rule.index)));
+    places.retain(|place| seen.insert((place.rule.kind, &place.listener.key, &place.rule.route, place.rule.index)));
     reach(&places, judge, patience).await;
     places.iter().map(|place| place.row(view, judge)).collect()
 }
@@ -50,10 +50,9 @@ pub async fn rows(
 fn places(plan: &Plan) -> impl Iterator<Item = Place<'_>> {
     let sockets = plan.sockets.iter().chain(&plan.datagram_sockets);
     let listeners = sockets.flat_map(|(socket, of)| of.listeners.iter().map(|listener| (*socket, listener)));
-    let listeners = listeners.filter_map(|(socket, listener)| Some((route_kind(listener.protocol)?, socket, listener)));
-    listeners.flat_map(|(kind, socket, listener)| {
+    listeners.filter(|(_, listener)| is_layer4(listener.protocol)).flat_map(|(socket, listener)| {
         let rules = listener.hosts.iter().flat_map(|host| &host.rules);
-        rules.map(move |rule| Place { kind, socket, listener, rule })
+        rules.map(move |rule| Place { socket, listener, rule })
     })
 }
 
@@ -80,9 +79,9 @@ async fn reach(places: &[Place<'_>], judge: &mut Judge<'_>, patience: Duration) 
 
 impl Place<'_> {
     fn row(&self, view: &View, judge: &Judge<'_>) -> Row {
-        let Place { kind, socket, listener, rule } = self;
+        let Place { socket, listener, rule } = self;
         let row = Row {
-            kind: Some(kind),
+            kind: row_kind(rule.kind),
             route: rule.route.clone(),
             rule: Some(rule.index),
             rule_name: rule.name.clone(),
@@ -98,7 +97,7 @@ impl Place<'_> {
             return row.failed("SocketNotBound", problem, "free the address, or change the port");
         }
         let fate = |_| if is_udp { "of the sessions are dropped" } else { "of the connections are reset" }.to_owned();
-        let findings = judge.findings(kind, rule);
+        let findings = judge.findings(rule);
         if let Some(wrong) = judge.backends.unserved_share(rule, &findings, fate) {
             return row.wrong(wrong);
         }
@@ -107,6 +106,9 @@ impl Place<'_> {
             return row.failed(Reason::NoBackend.word(), message, "give one a weight");
         }
         let looked = match is_udp {
+            _ if backend::used(rule).any(|one| judge.backends.is_by_name(one)) => {
+                "a backend is reached by its name, which is not looked up here; only clients of its protocol can say more"
+            }
             true => "its backends have endpoints; whether somebody is there, only datagrams of its protocol would say",
             false => "its endpoints take connections; only clients of its protocol can say more",
         };

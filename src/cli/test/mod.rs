@@ -31,7 +31,7 @@ mod row;
 mod send;
 
 use self::{
-    condition::{Objects, ROUTES},
+    condition::Objects,
     judge::Judge,
     probe::Oracle,
     row::{Outcome, Row, Task},
@@ -39,7 +39,7 @@ use self::{
 };
 use super::{Failure, RuntimeDir, get::json_text, print, quantity::Span, source::ask_daemon};
 use crate::{
-    api::Kind,
+    api::{Kind, ROUTE_KINDS},
     plan::Plan,
     view::{Answer, Request, View},
 };
@@ -50,7 +50,7 @@ const CONCURRENCY: usize = 8;
 /// Flags of `gapi test`.
 #[derive(Args, Debug)]
 pub struct TestFlags {
-    /// Only this route
+    /// Only routes of this name, of whatever kind
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
     route: Option<String>,
     /// Only listeners of this Gateway
@@ -90,7 +90,8 @@ pub fn run(flags: &TestFlags) -> Result<ExitCode, Failure> {
     }
     let mut rows = daemon.test(&scope, flags)?;
     // Precedence within a rule is kept: the sort is stable.
-    rows.sort_by(|a, b| (&a.route, a.rule, &a.listener, a.address).cmp(&(&b.route, b.rule, &b.listener, b.address)));
+    let order = |row: &Row| (row.route.clone(), row.kind, row.rule, row.listener.clone(), row.address);
+    rows.sort_by_cached_key(order);
     let after = daemon.generation_now(flags)?;
     let text = match flags.output {
         Some(TestOutput::Json) => json_text(&daemon.json(&rows)?),
@@ -182,7 +183,7 @@ impl Daemon {
             Answer::Objects { objects } => Ok(objects),
             _ => Err(other()),
         };
-        let routes = ROUTES.map(objects).into_iter().collect::<Result<Vec<_>, Failure>>()?;
+        let routes = ROUTE_KINDS.iter().map(|kind| objects(*kind)).collect::<Result<Vec<_>, Failure>>()?;
         let objects = Objects {
             classes: objects(Kind::GatewayClass)?,
             gateways: objects(Kind::Gateway)?,
@@ -210,7 +211,7 @@ impl Daemon {
         let sockets = self.plan.sockets.values().chain(self.plan.datagram_sockets.values());
         let listeners = sockets.flat_map(|socket| &socket.listeners);
         let rules = listeners.flat_map(|listener| &listener.hosts).flat_map(|host| &host.rules);
-        let programmed: BTreeSet<&str> = rules.map(|rule| rule.route.as_str()).collect();
+        let programmed: BTreeSet<(Kind, &str)> = rules.map(|rule| (rule.kind, rule.route.as_str())).collect();
         let told =
             self.objects.routes(&programmed).into_iter().chain(self.objects.rejected()).chain(self.objects.gateways());
         rows.extend(told.filter(|row| scope.has(row)));

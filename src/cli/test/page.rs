@@ -11,7 +11,7 @@ pub fn page(rows: &[Row]) -> String {
     for row in rows {
         table.row([
             result(row.outcome).to_owned(),
-            row.route.clone(),
+            route(row),
             row.rule.map(|rule| rule.to_string()).unwrap_or_default(),
             row.listener.clone(),
             request(row),
@@ -44,6 +44,14 @@ fn result(outcome: Outcome) -> &'static str {
     }
 }
 
+/// `default/shop`, behind the kind where that is none of HTTP.
+fn route(row: &Row) -> String {
+    match row.kind {
+        Some(kind) => format!("{} {}", kind.names().name, row.route),
+        None => row.route.clone(),
+    }
+}
+
 /// `GET http://a.example/ version: 2`.
 fn request(row: &Row) -> String {
     let Some(request) = &row.request else { return "-".to_owned() };
@@ -55,7 +63,7 @@ fn request(row: &Row) -> String {
 fn why(row: &Row) -> String {
     let mut subject = match row.route.as_str() {
         "" => format!("Gateway {}", row.listener),
-        route => format!("{} {route}", row.kind.unwrap_or("HTTPRoute")),
+        name => format!("{} {name}", row.route_kind().names().name),
     };
     if let Some(rule) = row.rule {
         subject += &format!(" rule {rule}");

@@ -14,10 +14,11 @@ use rustls::pki_types::ServerName;
 use super::{
     layer4,
     request::{SAFE, example_host, host, requests},
-    row::{Row, Task},
+    row::{Row, Task, row_kind},
     send::Sending,
 };
 use crate::{
+    api::Kind,
     compile::compile,
     dataplane::{
         Settings,
@@ -52,6 +53,20 @@ struct Place<'a> {
     listener: &'a ListenerPlan,
 }
 
+/// A listener and a rule.
+struct Taker {
+    listener: String,
+    kind: &'static str,
+    route: String,
+    rule: usize,
+}
+
+impl Taker {
+    fn has(&self, rule: &RulePlan) -> bool {
+        (self.kind, self.route.as_str(), self.rule) == (rule.kind.names().name, rule.route.as_str(), rule.index)
+    }
+}
+
 impl Oracle {
     pub fn new(plan: Arc<Plan>, view: &View, unsafe_methods: bool) -> Oracle {
         let certificates = view.certificates.iter().map(|one| (one.name.clone(), one.hostnames.clone()));
@@ -73,7 +88,7 @@ impl Oracle {
     pub fn tasks(&self, wanted: impl Fn(&str, &str) -> bool) -> Vec<Task> {
         let mut tasks = Vec::new();
         for (address, socket) in &self.plan.sockets {
-            let of_http = socket.listeners.iter().filter(|listener| layer4::route_kind(listener.protocol).is_none());
+            let of_http = socket.listeners.iter().filter(|listener| !layer4::is_layer4(listener.protocol));
             for listener in of_http.filter(|listener| !self.has_twin(*address, listener)) {
                 let place = Place { socket: *address, tls: socket.tls, listener };
                 for host in &listener.hosts {
@@ -96,6 +111,7 @@ impl Oracle {
     fn task(&self, place: &Place, host: &HostPlan, plan: &MatchPlan) -> Option<Task> {
         let rule = &host.rules[plan.rule];
         let row = Row {
+            kind: row_kind(rule.kind),
             route: rule.route.clone(),
             rule: Some(rule.index),
             rule_name: rule.name.clone(),
@@ -106,14 +122,14 @@ impl Oracle {
         let (mut taker, mut refused) = (None, None);
         for host in self.hosts(place, host.hostname.as_deref()) {
             let authority = authority(&host, place.socket.port(), place.tls);
-            let candidates = match requests(plan, &authority) {
+            let candidates = match requests(plan, &authority, rule.kind == Kind::GrpcRoute) {
                 Ok(candidates) => candidates,
                 Err(why) => return Some(row.skipped("NoExample", why).into()),
             };
             for request in candidates {
                 match self.ask(place, &host, &request) {
-                    Ok((listener, route, index)) if route == rule.route && index == rule.index => {
-                        let is_here = listener == place.listener.key;
+                    Ok(taker) if taker.has(rule) => {
+                        let is_here = taker.listener == place.listener.key;
                         return is_here.then(|| self.send(place, row, &host, request));
                     }
                     Ok(other) => _ = taker.get_or_insert((request, other)),
@@ -134,15 +150,16 @@ impl Oracle {
         Some(row.into())
     }
 
-    /// Who takes a request: listener, route and index of the rule.
-    fn ask(&self, place: &Place, host: &str, request: &Request<()>) -> Result<(String, String, usize), Reason> {
+    /// Who takes a request.
+    fn ask(&self, place: &Place, host: &str, request: &Request<()>) -> Result<Taker, Reason> {
         let arrival = Arrival {
             client: reachable(place.socket).ip(),
             socket: place.socket,
             server_name: Some(host).filter(|host| is_name(host)),
         };
         let (listener, rule) = explain(&self.snapshot, &self.settings, arrival, request.clone().into_parts().0)?;
-        Ok((listener.key.to_string(), rule.route.to_string(), rule.index))
+        let (listener, route) = (listener.key.to_string(), rule.route.to_string());
+        Ok(Taker { listener, kind: rule.kind, route, rule: rule.index })
     }
 
     /// The listener of the socket that has `host`, where it is another.
@@ -187,12 +204,13 @@ impl Oracle {
     }
 }
 
-fn shadowed(row: Row, place: &Place, (listener, route, rule): (String, String, usize)) -> Row {
+fn shadowed(row: Row, place: &Place, taker: Taker) -> Row {
+    let Taker { listener, kind, route, rule } = taker;
     if listener == place.listener.key {
-        let message = format!("rule {rule} of HTTPRoute {route} takes the request: it comes first");
+        let message = format!("rule {rule} of {kind} {route} takes the request: it comes first");
         return row.failed("Shadowed", message, "remove one of the two, or make this match more specific");
     }
-    let message = format!("listener {listener} takes the request, for rule {rule} of HTTPRoute {route}");
+    let message = format!("listener {listener} takes the request, for rule {rule} of {kind} {route}");
     row.failed("Shadowed", message, ATTACH)
 }
 

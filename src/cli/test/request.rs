@@ -14,12 +14,13 @@ pub const ANY: &str = "gapi-test";
 /// Methods that change nothing (RFC 9110, 9.2.1) and are sent without being asked for.
 pub const SAFE: [Method; 3] = [Method::GET, Method::HEAD, Method::OPTIONS];
 
-/// Requests to `host` that one match should take, in the order in which they are to be tried.
+/// Requests to `host` that one match should take, in the order in which they are to be tried. Those for the path of a call of
+/// gRPC are none themselves: a server of gRPC refuses them, and nothing is called.
 ///
 /// # Errors
 /// What of the match no example is known for.
-pub fn requests(plan: &MatchPlan, host: &str) -> Result<Vec<Request<()>>, String> {
-    let paths = paths(&plan.path)?;
+pub fn requests(plan: &MatchPlan, host: &str, is_grpc: bool) -> Result<Vec<Request<()>>, String> {
+    let paths = paths(&plan.path, is_grpc)?;
     let headers = alternatives(&plan.headers, "header")?;
     let queries = alternatives(&plan.query, "query parameter")?;
     let methods = match &plan.method {
@@ -39,9 +40,13 @@ pub fn requests(plan: &MatchPlan, host: &str) -> Result<Vec<Request<()>>, String
     }
 }
 
-fn paths(plan: &PathPlan) -> Result<Vec<String>, String> {
+fn paths(plan: &PathPlan, is_grpc: bool) -> Result<Vec<String>, String> {
     Ok(match plan {
         PathPlan::Exact(path) => vec![path::escaped(path)],
+        PathPlan::Prefix(service) if is_grpc && !service.is_empty() => {
+            vec![format!("{}/{ANY}", path::escaped(service))]
+        }
+        PathPlan::Prefix(_) if is_grpc => vec![format!("/{ANY}/{ANY}")],
         PathPlan::Prefix(prefix) => {
             let prefix = path::escaped(prefix.trim_end_matches('/'));
             let own = if prefix.is_empty() { "/" } else { &prefix };
@@ -143,14 +148,14 @@ mod tests {
             query: vec![value("a b", false, "c&d")],
             rule: 0,
         };
-        let requests = requests(&plan, "a.example:8080").expect("there are some");
+        let requests = requests(&plan, "a.example:8080", false).expect("there are some");
         let first = &requests[0];
         assert_eq!(first.uri(), "/a%20b?a%20b=c%26d");
         assert_eq!((first.headers()["version"].as_bytes(), first.headers()["x"].as_bytes()), (&b"v1"[..], &b"1"[..]));
         assert_eq!(first.method(), Method::GET);
         assert!(requests.iter().any(|one| one.method() == Method::OPTIONS && one.uri().path() == "/a%20b/gapi-test"));
         let plan = MatchPlan { path: PathPlan::Regex("a+".into()), ..plan };
-        assert!(super::requests(&plan, "a").is_err_and(|why| why.contains("\"a+\"")));
+        assert!(super::requests(&plan, "a", false).is_err_and(|why| why.contains("\"a+\"")));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use http::Request;
 use serde::Serialize;
 
 use super::send::Sending;
+use crate::api::Kind;
 
 /// How it went.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
@@ -24,7 +25,7 @@ pub struct Row {
     pub outcome: Outcome,
     /// Of the route, where it is none of HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<&'static str>,
+    pub kind: Option<Kind>,
     /// `namespace/route`.
     pub route: String,
     /// Index in the route.
@@ -72,7 +73,17 @@ impl Wrong {
     }
 }
 
+/// What a row has of the kind of its route.
+pub fn row_kind(kind: Kind) -> Option<Kind> {
+    (kind != Kind::HttpRoute).then_some(kind)
+}
+
 impl Row {
+    /// The kind of its route.
+    pub fn route_kind(&self) -> Kind {
+        self.kind.unwrap_or(Kind::HttpRoute)
+    }
+
     pub fn wrong(self, wrong: Wrong) -> Row {
         self.failed(&wrong.reason, wrong.message, wrong.remedy)
     }
