@@ -33,6 +33,7 @@ mod forward;
 mod frame;
 mod framing;
 mod gate;
+mod grpc;
 mod head;
 mod hello;
 mod holder;

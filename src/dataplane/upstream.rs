@@ -369,9 +369,11 @@ fn reason(error: &hyper::Error) -> Reason {
     let refused = |error: &h2::Error| {
         error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away() && error.is_remote()
     };
+    // What h2 itself objects to, an answer in HTTP/1 for one, is no HTTP/2.
+    let garbled = |error: &h2::Error| error.is_library() && (error.is_go_away() || error.is_reset());
     if h2_error(error).is_some_and(refused) {
         Reason::Unprocessed
-    } else if error.is_parse() {
+    } else if error.is_parse() || h2_error(error).is_some_and(garbled) {
         Reason::BadAnswer
     } else {
         Reason::BackendClosed
