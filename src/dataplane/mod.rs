@@ -38,6 +38,7 @@ mod head;
 mod hello;
 mod holder;
 pub mod http;
+mod interest;
 mod io;
 mod layer4;
 mod mirror;

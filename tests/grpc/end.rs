@@ -171,6 +171,8 @@ fn a_backends_connection_dies() {
                 let (request, mut respond) = connection.accept().await.expect("a call").expect("a call");
                 let mut down = respond.send_response(ok(), false).expect("open");
                 down.send_data("first".into(), false).expect("open");
+                // What was said before goes out first.
+                let _ = tokio::time::timeout(QUIET * 2, std::future::poll_fn(|cx| connection.poll_closed(cx))).await;
                 if !abrupt {
                     connection.abrupt_shutdown(Code::INTERNAL_ERROR);
                 }
