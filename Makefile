@@ -27,6 +27,7 @@ release: setup
 	cargo build --locked --release
 
 test: fmt-check lint doc
+	@scripts/setup test
 	cargo test --locked --no-fail-fast
 	PROFILE=debug scripts/test-install
 

@@ -1,8 +1,13 @@
 //! Certificates for tests: one authority that clients trust, and what it signs.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
-use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+};
 use rustls::{ClientConfig, RootCertStore};
 
 /// Signs certificates; its clients trust them all.
@@ -18,7 +23,11 @@ pub struct Pair {
 
 impl Authority {
     pub fn new() -> Authority {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let mut params = CertificateParams::new(Vec::new()).expect("no names are valid names");
+        // Each has a name of its own: by it a certificate's issuer is looked for.
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        params.distinguished_name.push(DnType::CommonName, format!("authority {number} of a test"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("keys can be made");
         Authority(CertifiedIssuer::self_signed(params, key).expect("the key fits"))
@@ -32,7 +41,9 @@ impl Authority {
     pub fn sign(&self, names: &[&str]) -> Pair {
         let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
         let key = KeyPair::generate().expect("keys can be made");
-        let params = CertificateParams::new(names).expect("the test's names are valid");
+        let mut params = CertificateParams::new(names).expect("the test's names are valid");
+        // Another one than the authority's: OpenSSL takes it for self-signed else.
+        params.distinguished_name.push(DnType::CommonName, "signed in a test");
         let certificate = params.signed_by(&key, &self.0).expect("the key fits");
         Pair { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
     }
