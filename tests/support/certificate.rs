@@ -8,7 +8,10 @@ use std::sync::{
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType, IsCa, KeyPair,
 };
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{PrivateKeyDer, pem::PemObject},
+};
 
 /// Signs certificates; its clients trust them all.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -70,6 +73,19 @@ impl Authority {
         // Every handshake is to show the certificate of the moment.
         config.resumption = rustls::client::Resumption::disabled();
         Arc::new(config)
+    }
+
+    /// A server that shows a certificate for `names`.
+    pub fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let pair = self.sign(names);
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("it was just made");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_single_cert(vec![pair.der.into()], key);
+        Arc::new(config.expect("the key fits"))
     }
 
     /// What its clients trust.
