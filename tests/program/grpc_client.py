@@ -190,7 +190,7 @@ def answers_of_the_gateway(channel):
         ("/gapi.test.Unmatched/Say", grpc.StatusCode.UNIMPLEMENTED),
         ("/gapi.test.Echo/Unmatched", grpc.StatusCode.UNIMPLEMENTED),
         ("/gapi.test.Nobody/Say", grpc.StatusCode.UNAVAILABLE),
-        ("/gapi.test.Invalid/Say", grpc.StatusCode.INTERNAL),
+        ("/gapi.test.Invalid/Say", grpc.StatusCode.UNAVAILABLE),
     ]:
         for stream in [False, True]:
             if stream:

@@ -1,6 +1,7 @@
 //! A PostgreSQL server behind a TCPRoute, asked by psql.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// Row after row of the same look, and no two the same: 60 bytes each.
-const ROWS: usize = 400_000;
+const ROWS: usize = 200_000;
 
 struct Database {
     // Ends before its directory.
@@ -209,9 +210,11 @@ fn a_session_is_held_over_reloads() {
     listening.say("LISTEN news;");
     let id = listening.ask("SELECT pg_backend_pid();");
 
-    // New connections lead to another Service, which has nobody; then to none; the old one goes on.
+    // New connections lead to another Service, where nobody is, and the old one is gone with its endpoints.
     let elsewhere = route("TCPRoute", "database", "database", &json!({"rules": to("elsewhere")}));
     let nobody = service("elsewhere", &[("sql", "TCP", None, loopback(free_port()))]);
+    let services = fs::read(database.gapi.config().join("service.yaml")).expect("just written");
+    database.gapi.take("service.yaml");
     database.gapi.put("route.yaml", manifest::file(&[[elsewhere].as_slice(), &nobody].concat()));
     assert_eq!(database.gapi.reload().code, 0);
     let mut refused = database.psql();
@@ -220,6 +223,7 @@ fn a_session_is_held_over_reloads() {
     assert_eq!(listening.ask("SELECT pg_backend_pid();"), id);
 
     let back = route("TCPRoute", "database", "database", &json!({"rules": to("database")}));
+    database.gapi.put("service.yaml", services);
     database.gapi.put("route.yaml", manifest::file(&[back]));
     assert_eq!(database.gapi.reload().code, 0);
     let notifier: i32 =
