@@ -55,7 +55,7 @@ impl Example {
     /// `text` with the ports of examples replaced by free ones, the same for the same, and its scratch directory by
     /// one of our own.
     fn moved(&mut self, text: &str) -> String {
-        let pattern = regex::Regex::new(r"\b(8080|8443|900\d)\b").expect("the pattern is valid");
+        let pattern = regex::Regex::new(r"\b(8053|8080|8432|8443|900\d)\b").expect("the pattern is valid");
         let moved = pattern.replace_all(text, |found: &regex::Captures<'_>| {
             let port = found[0].parse().expect("digits make a port");
             self.ports.entry(port).or_insert_with(free_port).to_string()
@@ -208,6 +208,10 @@ fn every_example_has_a_test() {
         "header-modification",
         "redirect-to-https",
         "roles",
+        "grpc",
+        "tls-passthrough",
+        "tcp-database",
+        "udp-dns",
     ];
     assert_eq!(names, tested.map(String::from).into());
 }
@@ -332,4 +336,32 @@ fn roles() {
     fs::write(&file, text.replace("namespace: echo", "namespace: infrastructure")).expect("the copy is writable");
     let reload = example.ask(&["reload"]);
     assert!(reload.code == 1 && reload.text.contains("in namespace infrastructure"), "{reload:?}");
+}
+
+#[test]
+fn grpc() {
+    let example = as_written("grpc");
+    let route = example.status_file("calls/grpcroutes/greeter.yaml");
+    assert!(route.contains("Accepted") && !route.contains("False"), "{route}");
+}
+
+#[test]
+fn tls_passthrough() {
+    let example = as_written("tls-passthrough");
+    let gateway = example.status_file("bank/gateways/bank.yaml");
+    assert_eq!(gateway.matches("attachedRoutes: 1").count(), 2, "{gateway}");
+}
+
+#[test]
+fn tcp_database() {
+    let example = as_written("tcp-database");
+    let route = example.status_file("data/tcproutes/database.yaml");
+    assert!(route.contains("Accepted") && !route.contains("False"), "{route}");
+}
+
+#[test]
+fn udp_dns() {
+    let example = as_written("udp-dns");
+    let gateway = example.status_file("names/gateways/names.yaml");
+    assert_eq!(gateway.matches("attachedRoutes: 1").count(), 2, "{gateway}");
 }

@@ -4,8 +4,12 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+};
 
+use rustls::{ServerConnection, StreamOwned};
 use serde_json::Value;
 use support::{Authority, Backend, Client, Gapi, Reply, free_port, gapi::Start, gapi::run, loopback};
 
@@ -243,6 +247,86 @@ fn https_and_the_redirect_to_it() {
     let answer = client.get("dash.example.com", "/login?x=1").expect("there is an answer");
     // Without a port of its own in the filter, the redirect is to the scheme's (HTTPRequestRedirectFilter.port).
     assert_eq!((answer.status(), answer.message.field("location")), (301, Some("https://dash.example.com/login?x=1")));
+}
+
+/// The site's certificate reaches the client through the gateway, which has none for it. The kinds are in the versions of
+/// the time.
+#[test]
+fn tls_from_end_to_end() {
+    let journey = Journey::start();
+    let site = Authority::new();
+    let server = site.server(&["echo.example.com"]);
+    let backend = Backend::raw(move |stream, _, _| {
+        let Ok(session) = ServerConnection::new(server.clone()) else { return };
+        let mut stream = StreamOwned::new(session, stream);
+        let mut head = [0; 1024];
+        // A client that goes away is missed by the other side of the test.
+        let _ = stream.read(&mut head).and_then(|_| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nthe pod")?;
+            stream.conn.send_close_notify();
+            stream.flush()
+        });
+    });
+    let port = free_port();
+    let gateway = format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: Gateway
+metadata:
+  name: echo
+  namespace: echo
+spec:
+  gatewayClassName: cilium
+  listeners:
+    - name: tls
+      hostname: echo.example.com
+      port: {port}
+      protocol: TLS
+      tls:
+        mode: Passthrough
+      allowedRoutes:
+        namespaces:
+          from: Same
+"
+    );
+    let route = "
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TLSRoute
+metadata:
+  name: echo
+  namespace: echo
+spec:
+  parentRefs:
+    - name: echo
+  hostnames:
+    - echo.example.com
+  rules:
+    - backendRefs:
+        - name: echo-1-echo-server
+          port: 80
+";
+    journey.put("echo/gateway.yaml", gateway);
+    journey.put("echo/service.yaml", service("echo", "echo-1-echo-server", backend.address.port()));
+    journey.put("echo/route.yaml", route.into());
+
+    let ask = |authority: &Authority, name: &str| {
+        Client::tls(loopback(port), name, &authority.client(&[])).and_then(|mut client| client.get(name, "/"))
+    };
+    let answer = ask(&site, "echo.example.com").expect("the site's own certificate is shown");
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "the pod"));
+    assert!(ask(&journey.authority, "echo.example.com").is_err(), "no certificate of the gateway's is shown");
+    assert!(ask(&site, "other.example.com").is_err(), "a name that no listener has");
+
+    let (heading, routes) = journey.rows(&["get", "tlsroute", "-n", "echo"]);
+    assert_eq!(heading, ["NAME", "AGE"]);
+    assert!(routes.contains_key("echo"), "{routes:?}");
+    let route = journey.json(&["get", "tlsroute", "echo", "-n", "echo"]);
+    assert_eq!(route["apiVersion"], "gateway.networking.k8s.io/v1alpha2");
+    for condition in route["status"]["parents"][0]["conditions"].as_array().expect("there are conditions") {
+        assert_eq!(condition["status"], "True", "{condition}");
+    }
+    // The name of the other site ends at the gateway as before.
+    assert_eq!(journey.ask("/", "").0, 404);
 }
 
 /// What could not work on the cluster: one route for both listeners sends HTTPS to HTTPS for ever. It is said beforehand.

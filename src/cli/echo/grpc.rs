@@ -9,7 +9,7 @@
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
-use http_body_util::{BodyExt, Empty, Full, Limited};
+use http_body_util::{BodyExt, BodyStream, Empty, Full, Limited, StreamBody};
 use hyper::body::Incoming;
 
 use super::answer::{AnswerBody, never};
@@ -48,7 +48,8 @@ pub(super) async fn answer(request: Request<Incoming>, name: &str) -> Response<A
         })),
         _ => body.with_trailers(async { Some(Ok(trailers(OK, ""))) }).boxed(),
     };
-    let mut response = Response::new(body);
+    // As a stream it gets no Content-Length: no server of gRPC sends one, and some clients stop reading there.
+    let mut response = Response::new(StreamBody::new(BodyStream::new(body)).boxed());
     for name in [header::CONTENT_TYPE, ENCODING] {
         let value = head.headers.get(&name).cloned();
         response.headers_mut().extend(value.map(|value| (name, value)));
