@@ -81,7 +81,8 @@ fn page(path: &str, view: Option<&KernelView>) -> String {
         page += &format!("!! {trouble}\n");
     }
     let interfaces: Vec<String> = view.interfaces.iter().map(|(name, how)| format!("{name} ({how})")).collect();
-    page += &format!("Interfaces:   {}\n", if interfaces.is_empty() { "none".to_owned() } else { interfaces.join(", ") });
+    page +=
+        &format!("Interfaces:   {}\n", if interfaces.is_empty() { "none".to_owned() } else { interfaces.join(", ") });
     page += &format!("Connections:  {} of {}\n", view.entries / 2, view.room / 2);
     page += &listeners(&view.listeners);
     page += &endpoints(&view.listeners);
@@ -99,7 +100,17 @@ fn listeners(listeners: &[KernelListener]) -> String {
 }
 
 fn endpoints(listeners: &[KernelListener]) -> String {
-    let columns = ["LISTENER", "ENDPOINT", "NOW", "CONNECTIONS", "FAILED", "PACKETS TO", "BYTES TO", "PACKETS FROM", "BYTES FROM"];
+    let columns = [
+        "LISTENER",
+        "ENDPOINT",
+        "NOW",
+        "CONNECTIONS",
+        "FAILED",
+        "PACKETS TO",
+        "BYTES TO",
+        "PACKETS FROM",
+        "BYTES FROM",
+    ];
     let mut table = Table::new(columns);
     for listener in listeners {
         for one in &listener.endpoints {

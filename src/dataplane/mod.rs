@@ -35,7 +35,7 @@ mod framing;
 mod gate;
 mod grpc;
 mod head;
-mod hello;
+pub mod hello;
 mod holder;
 pub mod http;
 mod interest;

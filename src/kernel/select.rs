@@ -181,6 +181,7 @@ mod tests {
             filters: Box::default(),
         };
         let rule = Rule {
+            kind: "TCPRoute",
             route: "ns/route".into(),
             index: 0,
             name: None,

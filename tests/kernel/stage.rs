@@ -92,6 +92,7 @@ pub fn snapshot(services: &[Service]) -> Snapshot {
             filters: Box::default(),
         };
         let rule = Rule {
+            kind: "TCPRoute",
             route: "ns/route".into(),
             index: 0,
             name: None,
