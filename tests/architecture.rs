@@ -43,6 +43,8 @@ const PURE: &[&str] = &[
     "snapshot/",
     "certificate/decide",
     "certificate/acme/solver",
+    "kernel/maglev",
+    "kernel/select",
 ];
 const IMPURE: &[&str] = &[
     "manifest/watch",
@@ -89,6 +91,8 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("dataplane/udp/batch.rs", "unsafe {", "recvmmsg and sendmmsg: no crate gives both with control messages"),
     ("dataplane/udp/bind.rs", "unsafe {", "setsockopt for options that no crate knows"),
     ("dataplane/udp/listening.rs", "unsafe {", "tokio asks for the word that nobody takes the descriptor out"),
+    ("kernel/maps.rs", "unsafe impl", "that structs of integers may be keys and values of maps"),
+    ("kernel/table.rs", "unsafe {", "bpf(2) for many slots at once, which aya does not have"),
     ("dataplane/worker.rs", "block_on(", "the worker's thread itself"),
     (
         "publish/inherited.rs",
