@@ -46,6 +46,8 @@ const PURE: &[&str] = &[
     "certificate/decide",
     "deny/parse",
     "certificate/acme/solver",
+    "kernel/maglev",
+    "kernel/select",
 ];
 const IMPURE: &[&str] = &[
     "manifest/watch",
@@ -93,6 +95,8 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("dataplane/udp/bind.rs", "unsafe {", "setsockopt for options that no crate knows"),
     ("dataplane/udp/listening.rs", "unsafe {", "tokio asks for the word that nobody takes the descriptor out"),
     ("kernel/deny/mod.rs", "unsafe impl", "that a struct of bytes may be a key of a map"),
+    ("kernel/maps.rs", "unsafe impl", "that structs of integers may be keys and values of maps"),
+    ("kernel/table.rs", "unsafe {", "bpf(2) for many slots at once, which aya does not have"),
     ("dataplane/worker.rs", "block_on(", "the worker's thread itself"),
     (
         "publish/inherited.rs",
