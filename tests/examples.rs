@@ -268,8 +268,11 @@ fn https_letsencrypt() {
 #[test]
 fn wildcard_dns() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/wildcard-dns");
-    let ran = run(["check", "--strict", directory.to_str().expect("the path is ASCII")]);
+    let ran = run(["check", directory.to_str().expect("the path is ASCII")]);
     assert_eq!(ran.code, 0, "{ran:?}");
+    // In a working copy everybody can read the key; its README says to take that right away.
+    let warnings = ran.text.lines().filter(|line| line.starts_with("warning"));
+    assert!(warnings.clone().all(|line| line.contains("Secret cert-manager/zone-key: every user")), "{ran:?}");
 }
 
 #[test]
