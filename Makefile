@@ -4,6 +4,7 @@
 # make deb rpm   packages, in target/package
 # make deb rpm ARCH=arm64   the same for arm64, cross-built
 # make test-install   packages on a Debian that boots in a container
+# make fuzz      any bytes as a ClientHello and as manifests, a minute each (TIME=seconds)
 # make bench-reload   from the rename of a manifest to the first answer by it, with 3,000 routes
 # make test-arm64     the program of the arm64 package serves an example, under qemu-user
 # make build, fmt, lint, doc
@@ -13,8 +14,9 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO_TARGET_DIR ?= target
 EXAMPLE ?= quickstart
 ARCH ?= amd64
+TIME ?= 60
 
-.PHONY: build release test demo bench bench-reload deb rpm test-install test-arm64 fmt fmt-check lint doc setup
+.PHONY: build release test demo bench fuzz bench-reload deb rpm test-install test-arm64 fmt fmt-check lint doc setup
 .DEFAULT_GOAL := build
 
 setup:
@@ -41,6 +43,10 @@ bench: release
 bench-reload: release
 	@benches/reload/run
 
+fuzz: setup
+	@scripts/setup fuzz
+	TIME=$(TIME) fuzz/run
+
 deb rpm: setup
 	@scripts/setup package $(ARCH)
 	ARCH=$(ARCH) scripts/package $@
@@ -54,10 +60,12 @@ test-arm64: setup
 fmt: setup
 	cargo fmt
 	cargo fmt --manifest-path benches/peers/Cargo.toml
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 fmt-check: setup
 	cargo fmt --check
 	cargo fmt --check --manifest-path benches/peers/Cargo.toml
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 
 lint: setup
 	cargo clippy --locked --all-targets -- -D warnings

@@ -15,7 +15,7 @@ use tokio::{
 const MAX_BYTES: usize = 80 << 10;
 
 /// What rustls has room for at once: what comes behind the ClientHello is in its hands then.
-const PIECE: usize = 4096;
+pub const PIECE: usize = 4096;
 
 /// Alerts of RFC 8446, section 6.2.
 const UNEXPECTED_MESSAGE: u8 = 10;
@@ -79,23 +79,26 @@ fn record(alert: u8) -> Vec<u8> {
 
 /// A ClientHello of which some has come.
 #[derive(Default)]
-struct Reading {
+pub struct Reading {
     acceptor: Acceptor,
     length: usize,
 }
 
 /// What is said to a client that sends no ClientHello.
 #[derive(Debug)]
-struct Refusal {
-    error: io::Error,
+pub struct Refusal {
+    pub error: io::Error,
     /// With its record.
-    alert: Vec<u8>,
+    pub alert: Vec<u8>,
 }
 
 impl Reading {
     /// Takes what has come, at most [`PIECE`] bytes; the ClientHello when it is whole. Not to be called again after it, or
     /// after a refusal.
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<Option<Accepted>, Refusal> {
+    ///
+    /// # Errors
+    /// It is no ClientHello, or too long.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<Option<Accepted>, Refusal> {
         let too_long = |error| Refusal { error, alert: record(DECODE_ERROR) };
         self.length += bytes.len();
         if self.length > MAX_BYTES {

@@ -34,7 +34,7 @@ mod frame;
 mod framing;
 mod gate;
 mod head;
-mod hello;
+pub mod hello;
 mod holder;
 pub mod http;
 mod io;
