@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::support::{Directory, wait};
 
 /// For what takes milliseconds on a machine with nothing else to do.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Debian's `nobody` and `nogroup`.
 const NOBODY: u32 = 65534;
@@ -166,7 +166,7 @@ impl Running {
             status.is_some()
         });
         let [out, errors] = self.readers.take().expect("finished once").map(|reader| reader.join().expect("it reads"));
-        self.writer.take().map(|writer| writer.join().expect("it writes"));
+        self.writer.take().expect("finished once").join().expect("it writes");
         let errors = String::from_utf8_lossy(&errors).into_owned();
         Said { code: status.and_then(|status| status.code()), out, errors }
     }
