@@ -42,6 +42,7 @@ pub fn rule(backends: &[(&str, u32)]) -> Rule {
         filters: Box::default(),
     };
     Rule {
+        kind: "HTTPRoute",
         route: "test/route".into(),
         index: 0,
         name: None,
