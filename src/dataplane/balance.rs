@@ -9,10 +9,13 @@ use crate::snapshot::{Backend, BackendKey, Rule, WeightedBackend};
 /// Positions to keep at most before those that are not in use are thrown away with the others.
 const KEPT: usize = 100_000;
 
+/// The wheels of the routes of one name, by kind and index of the rule.
+type WheelsOfRoutes = HashMap<(&'static str, usize), Wheel>;
+
 /// A worker's positions. They begin at random places, so that workers do not march in step.
 #[derive(Default)]
 pub struct Balance {
-    wheels: RefCell<HashMap<Arc<str>, HashMap<(&'static str, usize), Wheel>>>,
+    wheels: RefCell<HashMap<Arc<str>, WheelsOfRoutes>>,
     rings: RefCell<HashMap<BackendKey, usize>>,
 }
 
@@ -29,7 +32,7 @@ impl Balance {
             if wheels.len() >= KEPT {
                 wheels.clear();
             }
-            wheels.insert(rule.route.clone(), HashMap::default());
+            wheels.insert(rule.route.clone(), WheelsOfRoutes::default());
         }
         let of_route = wheels.get_mut(&rule.route).expect("inserted above");
         let weights = || rule.backends.iter().map(|backend| backend.weight);
@@ -132,6 +135,19 @@ mod tests {
         assert_eq!(counts(&balance, &rule(&[7, 3, 0]), 10), [7, 3, 0]);
         assert_eq!(counts(&balance, &rule(&[0, 1]), 3), [0, 3]);
         assert!(balance.backend(&rule(&[0, 0])).is_none() && balance.backend(&rule(&[])).is_none());
+    }
+
+    #[test]
+    fn routes_of_one_name_and_two_kinds_have_their_own() {
+        let balance = Balance::default();
+        let (requests, calls) = (rule(&[1, 1]), Rule { kind: "GRPCRoute", ..rule(&[95, 5]) });
+        let mut counts = [0; 2];
+        for _ in 0..100 {
+            let chosen = balance.backend(&calls).expect("a positive weight");
+            counts[usize::from(std::ptr::eq(chosen, &calls.backends[1]))] += 1;
+            balance.backend(&requests);
+        }
+        assert_eq!(counts, [95, 5]);
     }
 
     #[test]
