@@ -284,7 +284,7 @@ async fn start_tls(
     let shaken = handle.unless_closed(shaken).await?.inspect_err(|error| {
         // Whoever goes away in between was asked for nothing that failed: health checks do so all day.
         if error.kind() != io::ErrorKind::UnexpectedEof && error.kind() != io::ErrorKind::ConnectionReset {
-            exchange::refuse(worker, connection, "TLS", Reason::HandshakeFailed);
+            exchange::refuse(worker, connection, "TLS", Reason::HandshakeFailed, 0);
         }
     });
     let shaken = shaken.ok()?;

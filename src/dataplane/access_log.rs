@@ -142,6 +142,7 @@ pub(super) struct Entry {
     pub route: Option<Arc<str>>,
     pub rule: usize,
     pub endpoint: Option<SocketAddr>,
+    pub grpc_status: Option<u16>,
 }
 
 /// One line.
@@ -157,6 +158,9 @@ pub(super) struct Line<'a> {
     pub request_id: &'a str,
     /// 0: no answer.
     pub status: u16,
+    /// Of a call of gRPC, as far as it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u16>,
     pub reason: &'a str,
     pub fault: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -71,6 +71,7 @@ pub fn receive(
     if backend_version == Version::HTTP_2 && exchange.version != Version::HTTP_2 {
         announce_grpc_trailers(&mut parts.headers);
     }
+    exchange.note_grpc(&parts.headers);
     let mut download = Download::new(incoming, backend_version, lease, timer, exchange.clone());
     if !bodiless {
         download.look()?;

@@ -1,6 +1,7 @@
 //! The body of an answer on its way to the client.
 
 use std::{
+    error::Error,
     fmt,
     pin::Pin,
     rc::Rc,
@@ -29,9 +30,10 @@ enum Kind {
     Text(Option<Bytes>),
 }
 
-/// The answer ended before it was whole.
+/// The answer ended before it was whole. To a client of HTTP/2 its stream is reset with the code of this error's source,
+/// which hyper looks for.
 #[derive(Debug)]
-pub struct Cut;
+pub struct Cut(h2::Error);
 
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,7 +41,11 @@ impl fmt::Display for Cut {
     }
 }
 
-impl std::error::Error for Cut {}
+impl Error for Cut {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 impl Body {
     pub fn empty() -> Body {
@@ -103,7 +109,8 @@ pub(super) struct Download {
     /// Read ahead, to see a broken beginning before the head is sent.
     first: Option<Frame<Bytes>>,
     ended: bool,
-    is_cut_off: bool,
+    /// It was cut off; a stream of the client's is reset with this code.
+    cut_off: Option<h2::Reason>,
     lease: Option<Lease>,
     /// The timeout of the rule, which covers the whole answer.
     timer: Option<Timer>,
@@ -118,16 +125,7 @@ impl Download {
         timer: Option<Timer>,
         exchange: Rc<Exchange>,
     ) -> Download {
-        Download {
-            incoming,
-            version,
-            first: None,
-            ended: false,
-            is_cut_off: false,
-            lease: Some(lease),
-            timer,
-            exchange,
-        }
+        Download { incoming, version, first: None, ended: false, cut_off: None, lease: Some(lease), timer, exchange }
     }
 
     /// Looks at what has arrived of the body without waiting for more.
@@ -160,8 +158,8 @@ impl Download {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if self.is_cut_off {
-            return Poll::Ready(Some(Err(Cut)));
+        if let Some(code) = self.cut_off {
+            return Poll::Ready(Some(Err(Cut(code.into()))));
         }
         if self.ended {
             self.release();
@@ -189,6 +187,7 @@ impl Download {
                         return self.cut(Reason::AnswerCut, cx);
                     }
                     field::clean_trailers(trailers);
+                    self.exchange.note_grpc(trailers);
                 }
                 if let Some(data) = frame.data_ref() {
                     self.exchange.sent.set(self.exchange.sent.get() + data.len() as u64);
@@ -200,7 +199,11 @@ impl Download {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => self.cut(Reason::AnswerCut, cx),
+            Some(Err(error)) => {
+                let polled = self.cut(Reason::AnswerCut, cx);
+                self.cut_off = passed_on(&error).or(self.cut_off);
+                polled
+            }
             None if self.is_cut() => self.cut(Reason::AnswerCut, cx),
             None => {
                 self.ended = true;
@@ -228,7 +231,8 @@ impl Download {
     fn cut<T>(&mut self, reason: Reason, cx: &Context<'_>) -> Poll<T> {
         self.exchange.fail(reason);
         self.lease = None;
-        self.is_cut_off = true;
+        let deadline = matches!(reason, Reason::DeadlinePassed | Reason::RequestTimeout | Reason::BackendTimeout);
+        self.cut_off = Some(if deadline { h2::Reason::CANCEL } else { h2::Reason::INTERNAL_ERROR });
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -240,6 +244,13 @@ impl Download {
             lease.give_back(&self.exchange.worker);
         }
     }
+}
+
+/// The code of a backend's reset that means the same to the client: to gRPC a cancellation, or that it asks too much. Any
+/// other is about the connection to the backend.
+fn passed_on(error: &hyper::Error) -> Option<h2::Reason> {
+    let code = error.source()?.downcast_ref::<h2::Error>()?.reason()?;
+    [h2::Reason::CANCEL, h2::Reason::ENHANCE_YOUR_CALM].contains(&code).then_some(code)
 }
 
 impl Drop for Download {

@@ -8,19 +8,20 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use http::Version;
+use http::{HeaderMap, Version};
 
 use super::{
     Connection, Worker,
     access_log::{Entry, Line},
     clock::Watch,
+    field::Present,
     gate::Gate,
+    grpc,
     outcome::Reason,
 };
 
-/// Counts and logs a request that was refused before its head could be read, or a handshake.
-pub fn refuse(worker: &Worker, connection: &Connection, protocol: &'static str, reason: Reason) {
-    let status = if reason == Reason::HandshakeFailed { 0 } else { reason.status().as_u16() };
+/// Counts and logs a request that was refused before its head could be read, or a handshake, and the status that said so.
+pub fn refuse(worker: &Worker, connection: &Connection, protocol: &'static str, reason: Reason, status: u16) {
     worker.counters.ended(reason, status);
     let Some(log) = &worker.access_log else { return };
     log.put(&Line {
@@ -32,6 +33,7 @@ pub fn refuse(worker: &Worker, connection: &Connection, protocol: &'static str, 
         protocol,
         request_id: "",
         status,
+        grpc_status: None,
         reason: reason.word(),
         fault: reason.fault().word(),
         route: None,
@@ -50,6 +52,8 @@ pub struct Exchange {
     pub watch: Watch,
     /// The client's protocol.
     pub version: Version,
+    /// The client speaks gRPC, which is spoken over HTTP/2 only.
+    pub is_grpc: bool,
     reason: Cell<Reason>,
     status: Cell<u16>,
     /// The request's body is asked for, and the client has not sent more of it.
@@ -64,13 +68,20 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub fn open<B>(worker: &Rc<Worker>, connection: &Rc<Connection>, request: &http::Request<B>) -> Rc<Exchange> {
+    pub fn open<B>(
+        worker: &Rc<Worker>,
+        connection: &Rc<Connection>,
+        request: &http::Request<B>,
+        present: Present,
+    ) -> Rc<Exchange> {
         worker.keep_house();
+        let typed = request.version() == Version::HTTP_2 && present.has(Present::CONTENT_TYPE);
         Rc::new(Exchange {
             worker: worker.clone(),
             connection: connection.clone(),
             watch: Watch::new(&worker.clock, worker.settings.stall_timeout),
             version: request.version(),
+            is_grpc: typed && grpc::is_spoken(request.headers()),
             reason: Cell::new(Reason::ClientGone),
             status: Cell::new(0),
             awaits_client: Cell::new(false),
@@ -127,6 +138,13 @@ impl Exchange {
         self.note(|entry| entry.endpoint = Some(endpoint));
     }
 
+    /// What `fields` of the answer say of a call of gRPC.
+    pub fn note_grpc(&self, fields: &HeaderMap) {
+        if self.is_grpc {
+            self.note(|entry| entry.grpc_status = grpc::status(fields).or(entry.grpc_status));
+        }
+    }
+
     fn line<'a>(&self, entry: &'a Entry) -> Line<'a> {
         Line {
             time: jiff::Timestamp::try_from(entry.time).map(|time| format!("{time:.3}")).unwrap_or_default(),
@@ -137,6 +155,7 @@ impl Exchange {
             protocol: entry.protocol,
             request_id: &entry.request_id,
             status: self.status.get(),
+            grpc_status: entry.grpc_status,
             reason: self.reason.get().word(),
             fault: self.reason.get().fault().word(),
             route: entry.route.as_deref(),
@@ -165,6 +184,7 @@ fn entry<B>(request: &http::Request<B>) -> Entry {
         route: None,
         rule: 0,
         endpoint: None,
+        grpc_status: None,
     }
 }
 

@@ -24,6 +24,7 @@ pub struct Present(u8);
 impl Present {
     pub const CONNECTION: Present = Present(1);
     pub const CONTENT_LENGTH: Present = Present(2);
+    pub const CONTENT_TYPE: Present = Present(128);
     pub const EXPECT: Present = Present(4);
     /// Any other that is meant for one connection only.
     pub const HOP_BY_HOP: Present = Present(8);
@@ -39,6 +40,7 @@ impl Present {
         match name {
             "connection" => Present::CONNECTION,
             "content-length" => Present::CONTENT_LENGTH,
+            "content-type" => Present::CONTENT_TYPE,
             "expect" => Present::EXPECT,
             "http2-settings" | "keep-alive" | "proxy-connection" => Present::HOP_BY_HOP,
             "te" => Present::TE,

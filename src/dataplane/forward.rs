@@ -22,6 +22,7 @@ use super::{
     clock::Side,
     counter::add,
     exchange::Exchange,
+    grpc,
     outcome::Reason,
     upload::{Repeatable, Source, Upload},
     upstream::{Lease, Unanswered},
@@ -167,6 +168,11 @@ impl Timer {
     }
 }
 
+/// The one that passes first.
+fn first(timers: [Option<Timer>; 2]) -> Option<Timer> {
+    timers.into_iter().flatten().min_by_key(|timer| timer.sleep.deadline())
+}
+
 /// An attempt without an answer.
 struct Failure {
     reason: Reason,
@@ -203,9 +209,8 @@ impl Deadlines {
         timers.map(|timer| timer.poll(cx)).find(Poll::is_ready).unwrap_or(Poll::Pending)
     }
 
-    /// The one that passes first.
     fn into_next(self) -> Option<Timer> {
-        [self.attempt, self.request].into_iter().flatten().min_by_key(|timer| timer.sleep.deadline())
+        first([self.attempt, self.request])
     }
 }
 
@@ -240,7 +245,7 @@ impl Forward<'_> {
         let idempotent = is_idempotent(&head.method);
         let repeatable = idempotent || retry.is_some() || self.backend.protocol == Protocol::H2c;
         let (mut retries, mut free) = (0, FREE_REPEATS);
-        let request = Timer::new(self.rule.request_timeout, Reason::RequestTimeout);
+        let request = self.deadline(&head.headers);
         let mut deadlines = Deadlines { request, attempt: None };
         loop {
             let spare = (repeatable && uploads.may_repeat()).then(|| head.clone());
@@ -267,6 +272,18 @@ impl Forward<'_> {
             add(&self.exchange.worker.counters.retries);
             head = spare;
         }
+    }
+
+    /// The end of the time for all attempts: the rule's, or that of a call of gRPC, where it is shorter.
+    ///
+    /// Client and backend of a call keep its deadline by themselves. The gateway does too, since its own waiting (for an
+    /// endpoint, for room on a connection, for a backend that hangs or knows no deadlines) is in nobody else's hands. It
+    /// is no shorter for that: the client's clock began to run before.
+    fn deadline(&self, headers: &HeaderMap) -> Option<Timer> {
+        let rule = Timer::new(self.rule.request_timeout, Reason::RequestTimeout);
+        let limit = self.exchange.is_grpc.then(|| grpc::timeout(headers)).flatten();
+        let call = Timer::new(limit, Reason::DeadlinePassed);
+        first([rule, call])
     }
 
     /// An answer that is not the last: its connection is kept where nothing is left to read.

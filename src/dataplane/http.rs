@@ -15,6 +15,7 @@ use super::{
     filter::{self, Effects, Place},
     forward::{Answered, Forward, Head},
     gate::{self, Gate},
+    grpc,
     head::{self, Authority},
     mirror::{self, Mirror},
     outcome::Reason,
@@ -34,7 +35,7 @@ pub fn serve(
     present: Present,
     last: impl FnOnce(&mut Response<Body>),
 ) -> impl Future<Output = Result<Response<Body>, Infallible>> {
-    let exchange = Exchange::open(&worker, &connection, &request);
+    let exchange = Exchange::open(&worker, &connection, &request, present);
     let is_head = *request.method() == Method::HEAD;
     let entered = enter(&exchange, request, present);
     async move {
@@ -55,9 +56,14 @@ pub fn serve(
 }
 
 fn refused(exchange: &Exchange, reason: Reason) -> Response<Body> {
-    exchange.decide(reason, reason.status().as_u16());
     exchange.end_upload();
-    answer::own(reason, exchange.version)
+    let response = match exchange.is_grpc {
+        true => grpc::refusal(reason),
+        false => answer::own(reason, exchange.version),
+    };
+    exchange.decide(reason, response.status().as_u16());
+    exchange.note_grpc(response.headers());
+    response
 }
 
 /// HEAD: the fields of the answer to a GET (RFC 9110, 9.3.2).

@@ -159,6 +159,7 @@ impl Stream<'_> {
             protocol: if tls.is_some() { "TLS" } else { "TCP" },
             request_id: "",
             status: 0,
+            grpc_status: None,
             reason: reason.word(),
             fault: reason.fault().word(),
             route: self.route.as_ref().map(|(route, _)| &**route),

@@ -114,7 +114,7 @@ impl TeeReader {
             return Poll::Ready(Some(Ok(part)));
         }
         match queue.state {
-            State::Cut => Poll::Ready(Some(Err(Broken))),
+            State::Cut => Poll::Ready(Some(Err(Broken::default()))),
             State::Ended => Poll::Ready(None),
             State::Open => {
                 queue.reader = Some(cx.waker().clone());

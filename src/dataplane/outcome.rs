@@ -81,6 +81,8 @@ reasons! {
     CodingNotServed: Client, NOT_IMPLEMENTED, "coding-not-served", "only the chunked transfer coding is served";
     ConnectFailed: Backend, BAD_GATEWAY, "connect-failed", "no endpoint of the backend could be reached";
     ConnectTimeout: Backend, GATEWAY_TIMEOUT, "connect-timeout", "no endpoint of the backend could be reached in time";
+    /// A call of gRPC took longer than its client gave it.
+    DeadlinePassed: Backend, GATEWAY_TIMEOUT, "deadline-passed", "the call was not answered before its deadline";
     /// A connection of TCP or TLS that was idle for too long, or one or a session of UDP whose listener, endpoint or
     /// gateway left.
     GatewayEnded: Gateway, SERVICE_UNAVAILABLE, "gateway-ended", "the gateway ended the connection";

@@ -12,11 +12,11 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::{
-    ConnectionRef, Settings, Worker,
+    ConnectionRef, Settings, Worker, answer,
     drain::Handle,
     exchange,
     field::Present,
-    http as enter,
+    grpc, http as enter,
     io::{HYPER_FIELDS, Io},
     outcome::Reason,
     pulse::{BodyFraming, Farewell, Phase},
@@ -63,7 +63,7 @@ pub async fn http1(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
         builder.max_headers(worker.settings.max_fields);
     };
     if let Some(reason) = refusal(handle.pulse.farewell(), ended) {
-        exchange::refuse(&worker, &connection, "HTTP/1", reason);
+        exchange::refuse(&worker, &connection, "HTTP/1", reason, reason.status().as_u16());
     }
     let upgraded = !handle.closed() && http1.into_parts().is_none();
     if upgraded {
@@ -156,14 +156,17 @@ async fn http2_stream(
 ) -> Result<Response<super::stream::Offered>, Infallible> {
     let clock = handle.pulse.clock.clone();
     if request.headers().len() > worker.settings.max_fields {
-        exchange::refuse(&worker, &connection, "HTTP/2", Reason::HeadTooLarge);
-        let mut response = Response::new(handle.streams.offer(None, stream, clock));
-        *response.status_mut() = Reason::HeadTooLarge.status();
-        return Ok(response);
+        let reason = Reason::HeadTooLarge;
+        let response = match grpc::is_spoken(request.headers()) {
+            true => grpc::refusal(reason),
+            false => answer::bare(reason.status()),
+        };
+        exchange::refuse(&worker, &connection, "HTTP/2", reason, response.status().as_u16());
+        return Ok(response.map(|body| handle.streams.offer(body, stream, clock)));
     }
     let present = Present::of(request.headers());
     let Ok(response) = enter::serve(worker, connection, request, present, |_| ()).await;
-    Ok(response.map(|body| handle.streams.offer(Some(body), stream, clock)))
+    Ok(response.map(|body| handle.streams.offer(body, stream, clock)))
 }
 
 /// Resets that are waiting to be accepted: more are a rapid reset (CVE-2023-44487).

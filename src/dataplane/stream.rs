@@ -96,8 +96,8 @@ impl Streams {
         }
     }
 
-    /// Counts the body of an answer on `stream`; without a body, an empty one.
-    pub fn offer(&self, body: Option<Body>, stream: Rc<Stream>, clock: Arc<Clock>) -> Offered {
+    /// Counts the body of an answer on `stream`.
+    pub fn offer(&self, body: Body, stream: Rc<Stream>, clock: Arc<Clock>) -> Offered {
         Offered { body, stream, clock, meter: self.meter.clone() }
     }
 }
@@ -141,7 +141,7 @@ impl Meter {
 
 /// The body of an answer over HTTP/2.
 pub struct Offered {
-    body: Option<Body>,
+    body: Body,
     stream: Rc<Stream>,
     clock: Arc<Clock>,
     meter: Rc<Meter>,
@@ -153,7 +153,6 @@ impl http_body::Body for Offered {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Waiting>, Self::Error>>> {
         let this = &mut *self;
-        let Some(body) = &mut this.body else { return Poll::Ready(None) };
         if this.meter.full() {
             this.meter.readers.borrow_mut().push(cx.waker().clone());
             if this.stream.offered.get() == 0 {
@@ -161,17 +160,17 @@ impl http_body::Body for Offered {
             }
             return Poll::Pending;
         }
-        let polled = Pin::new(body).poll_frame(cx);
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
         this.stream.offered.set(if polled.is_ready() { this.clock.now() } else { 0 });
         polled.map_ok(|frame| frame.map_data(|bytes| Waiting::new(bytes, this.meter.clone())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(|body| body.is_end_stream())
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
+        self.body.size_hint()
     }
 }
 
@@ -222,7 +221,7 @@ mod tests {
         let streams = Streams::new(100);
         let text = "sixty bytes, and as many again are more than what may wait: ";
         let mut offered: Vec<Offered> =
-            (0..3).map(|_| streams.offer(Some(Body::text(text)), streams.open().0, clock.clone())).collect();
+            (0..3).map(|_| streams.offer(Body::text(text), streams.open().0, clock.clone())).collect();
         let mut cx = Context::from_waker(Waker::noop());
         let mut poll = |offered: &mut Offered| match Pin::new(offered).poll_frame(&mut cx) {
             Poll::Ready(frame) => Some(frame.expect("a frame").expect("whole").into_data().ok().expect("data")),
@@ -245,7 +244,7 @@ mod tests {
         let streams = Streams::new(100);
         let (stream, only) = streams.open();
         assert!(only);
-        let mut offered = streams.offer(Some(Body::text("text")), stream.clone(), clock.clone());
+        let mut offered = streams.offer(Body::text("text"), stream.clone(), clock.clone());
         let cx = Context::from_waker(Waker::noop());
         let stalled = |ticks: u32| {
             (0..ticks).for_each(|_| _ = clock.advance());

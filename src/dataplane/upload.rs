@@ -36,9 +36,16 @@ pub enum Upload {
     Single(Box<Source>),
 }
 
-/// The request's body could not be sent whole.
+/// The request's body could not be sent whole. To a backend of HTTP/2 its stream is reset with the code of this error's
+/// source, which hyper looks for: CANCEL.
 #[derive(Debug)]
-pub struct Broken;
+pub struct Broken(h2::Error);
+
+impl Default for Broken {
+    fn default() -> Self {
+        Broken(h2::Reason::CANCEL.into())
+    }
+}
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,7 +53,11 @@ impl fmt::Display for Broken {
     }
 }
 
-impl Error for Broken {}
+impl Error for Broken {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 /// A part of a body.
 #[derive(Clone)]
@@ -80,7 +91,7 @@ impl Source {
         if let Some(gate) = &*self.exchange.gate.borrow()
             && !ready!(gate.poll(cx.waker()))
         {
-            return Poll::Ready(Some(Err(Broken)));
+            return Poll::Ready(Some(Err(Broken::default())));
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.exchange.awaits_client.set(polled.is_pending());
@@ -125,7 +136,7 @@ impl Source {
     fn broken(&mut self, reason: Reason) -> Broken {
         self.exchange.break_upload(reason);
         self.tees.clear();
-        Broken
+        Broken::default()
     }
 }
 
@@ -171,7 +182,7 @@ impl Repeatable {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Part, Broken>>> {
         if attempt != self.attempt {
-            return Poll::Ready(Some(Err(Broken)));
+            return Poll::Ready(Some(Err(Broken::default())));
         }
         if self.is_complete()
             && let Some(part) = self.kept.get(*next)

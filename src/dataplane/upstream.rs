@@ -23,13 +23,19 @@ use http::{Request, Response, header};
 use http_body::{Body, Frame};
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::Mutex};
 
 use super::{
-    Settings, Worker, backend_stream::BackendStream, counter::add, outcome::Reason, turn::Wire, upload::Upload,
+    Settings, Worker,
+    backend_stream::BackendStream,
+    counter::add,
+    interest::{Carried, Executor, Interest},
+    outcome::Reason,
+    turn::Wire,
+    upload::Upload,
 };
 use crate::snapshot::Protocol;
 
@@ -119,7 +125,8 @@ struct SharedPool {
 }
 
 struct Shared {
-    sender: http2::SendRequest<Upload>,
+    sender: http2::SendRequest<Carried>,
+    executor: Executor,
     driven: Rc<Driven>,
     active: Cell<usize>,
     last_used: Cell<u32>,
@@ -128,7 +135,7 @@ struct Shared {
 /// The half of a shared connection that its task polls.
 struct Driven {
     /// Knows how many streams the backend allows at once. Borrowed for no longer than a poll, gone when it has ended.
-    connection: RefCell<Option<http2::Connection<TokioIo<BackendStream>, Upload, LocalExecutor>>>,
+    connection: RefCell<Option<http2::Connection<TokioIo<BackendStream>, Carried, Executor>>>,
     /// hyper looks at a backend's GOAWAY only when its task is polled.
     task: RefCell<Option<Waker>>,
 }
@@ -158,18 +165,49 @@ impl Shared {
 }
 
 /// A stream of a shared connection.
-struct Stream(Rc<Shared>);
+struct Stream {
+    shared: Rc<Shared>,
+    /// In the answer to a request with a body, until it is there.
+    interest: Option<Rc<Interest>>,
+}
 
 impl Stream {
     fn open(shared: Rc<Shared>) -> Stream {
         shared.active.set(shared.active.get() + 1);
-        Stream(shared)
+        Stream { shared, interest: None }
+    }
+
+    fn send(&mut self, request: Request<Upload>) -> Sending {
+        self.interest = (!request.body().is_end_stream()).then(Rc::default);
+        let request = request.map(|upload| self.shared.executor.carry(upload, self.interest.clone()));
+        let sent = self.shared.sender.clone().try_send_request(request);
+        Box::pin(async {
+            sent.await.map_err(|mut error| {
+                let unsent = error.take_message().map(|request| Box::new(request.map(Carried::into_upload)));
+                Unanswered { unsent, reason: reason(error.error()) }
+            })
+        })
+    }
+
+    /// What is left of the request's body has `patience` to be sent.
+    fn answered(mut self, patience: Duration) {
+        let Some(interest) = self.interest.take().filter(|interest| Rc::strong_count(interest) > 1) else { return };
+        let interest = Rc::downgrade(&interest);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(patience).await;
+            if let Some(interest) = interest.upgrade() {
+                interest.lose();
+            }
+        });
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.0.active.set(self.0.active.get() - 1);
+        self.shared.active.set(self.shared.active.get() - 1);
+        if let Some(interest) = self.interest.take() {
+            interest.lose();
+        }
     }
 }
 
@@ -186,7 +224,7 @@ enum Kind {
     Shared(Stream),
 }
 
-type Sending = Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>>>;
+type Sending = Pin<Box<dyn Future<Output = Result<Response<Incoming>, Unanswered>>>>;
 
 /// An attempt that got no answer.
 pub struct Unanswered {
@@ -309,20 +347,21 @@ impl Lease {
                 if !request.body().is_end_stream() || request.headers().contains_key(header::UPGRADE) {
                     connection.detach();
                 }
-                (Box::pin(connection.sender.try_send_request(request)), Some(connection))
+                let sent = connection.sender.try_send_request(request);
+                let sending = async {
+                    sent.await.map_err(|mut error| {
+                        let unsent = error.take_message().map(Box::new);
+                        Unanswered { unsent, reason: reason(error.error()) }
+                    })
+                };
+                (Box::pin(sending), Some(connection))
             }
-            Kind::Shared(stream) => (Box::pin(stream.0.sender.clone().try_send_request(request)), None),
+            Kind::Shared(stream) => (stream.send(request), None),
         };
         let mut sent = false;
-        poll_fn(move |cx| {
-            let polled = match &mut connection {
-                Some(connection) => connection.poll(cx, replace(&mut sent, true), |cx| sending.as_mut().poll(cx)),
-                None => sending.as_mut().poll(cx),
-            };
-            polled.map_err(|mut error| Unanswered {
-                unsent: error.take_message().map(Box::new),
-                reason: reason(error.error()),
-            })
+        poll_fn(move |cx| match &mut connection {
+            Some(connection) => connection.poll(cx, replace(&mut sent, true), |cx| sending.as_mut().poll(cx)),
+            None => sending.as_mut().poll(cx),
         })
     }
 
@@ -347,7 +386,10 @@ impl Lease {
 
     /// The answer was read to its end: the connection may serve another request.
     pub fn give_back(self, worker: &Rc<Worker>) {
-        let Kind::Exclusive(mut connection) = self.kind else { return };
+        let mut connection = match self.kind {
+            Kind::Exclusive(connection) => connection,
+            Kind::Shared(stream) => return stream.answered(worker.settings.stall_timeout),
+        };
         if connection.sender.is_ready() {
             worker.upstreams.keep(worker, self.endpoint, connection);
         } else if !connection.sender.is_closed() {
@@ -369,9 +411,11 @@ fn reason(error: &hyper::Error) -> Reason {
     let refused = |error: &h2::Error| {
         error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away() && error.is_remote()
     };
+    // What h2 itself objects to, an answer in HTTP/1 for one, is no HTTP/2.
+    let garbled = |error: &h2::Error| error.is_library() && (error.is_go_away() || error.is_reset());
     if h2_error(error).is_some_and(refused) {
         Reason::Unprocessed
-    } else if error.is_parse() {
+    } else if error.is_parse() || h2_error(error).is_some_and(garbled) {
         Reason::BadAnswer
     } else {
         Reason::BackendClosed
@@ -418,7 +462,8 @@ async fn connect_http1(worker: &Worker, endpoint: SocketAddr) -> Result<Exclusiv
 async fn connect_http2(worker: &Worker, endpoint: SocketAddr) -> Result<Shared, Reason> {
     let io = connect(worker, endpoint).await?;
     let Settings { h2_stream_window, h2_connection_window, h2_max_header_list, .. } = *worker.settings;
-    let (sender, connection) = http2::Builder::new(LocalExecutor)
+    let executor = Executor::default();
+    let (sender, connection) = http2::Builder::new(executor.clone())
         .timer(TokioTimer::new())
         .initial_stream_window_size(h2_stream_window)
         .initial_connection_window_size(h2_connection_window)
@@ -430,15 +475,5 @@ async fn connect_http2(worker: &Worker, endpoint: SocketAddr) -> Result<Shared, 
         .map_err(|_| Reason::ConnectFailed)?;
     let driven = Rc::new(Driven { connection: RefCell::new(Some(connection)), task: RefCell::new(None) });
     tokio::task::spawn_local(driven.clone().run());
-    Ok(Shared { sender, driven, active: Cell::new(0), last_used: Cell::new(worker.clock.now()) })
-}
-
-/// Runs hyper's tasks on the worker's own thread.
-#[derive(Clone)]
-struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
+    Ok(Shared { sender, executor, driven, active: Cell::new(0), last_used: Cell::new(worker.clock.now()) })
 }

@@ -210,6 +210,7 @@ impl Session {
             protocol: "UDP",
             request_id: "",
             status: 0,
+            grpc_status: None,
             reason: reason.word(),
             fault: reason.fault().word(),
             route: self.route.as_ref().map(|(route, _)| &**route),
