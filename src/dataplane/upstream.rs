@@ -188,6 +188,18 @@ impl Stream {
             })
         })
     }
+
+    /// What is left of the request's body has `patience` to be sent.
+    fn answered(mut self, patience: Duration) {
+        let Some(interest) = self.interest.take().filter(|interest| Rc::strong_count(interest) > 1) else { return };
+        let interest = Rc::downgrade(&interest);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(patience).await;
+            if let Some(interest) = interest.upgrade() {
+                interest.lose();
+            }
+        });
+    }
 }
 
 impl Drop for Stream {
@@ -376,7 +388,7 @@ impl Lease {
     pub fn give_back(self, worker: &Rc<Worker>) {
         let mut connection = match self.kind {
             Kind::Exclusive(connection) => connection,
-            Kind::Shared(mut stream) => return stream.interest = None,
+            Kind::Shared(stream) => return stream.answered(worker.settings.stall_timeout),
         };
         if connection.sender.is_ready() {
             worker.upstreams.keep(worker, self.endpoint, connection);

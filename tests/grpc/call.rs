@@ -34,7 +34,9 @@ pub fn run<T>(client: impl Future<Output = T>) -> T {
 }
 
 pub async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
-    over(TcpStream::connect(address).await.expect("it listens")).await
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    stream.set_nodelay(true).expect("a socket");
+    over(stream).await
 }
 
 pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) -> SendRequest<Bytes> {
@@ -169,6 +171,7 @@ where
             let answer = Rc::new(answer);
             for number in 0.. {
                 let (stream, _) = listener.accept().await.expect("accepts");
+                stream.set_nodelay(true).expect("a socket");
                 let answer = answer.clone();
                 tokio::task::spawn_local(async move {
                     let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");

@@ -52,10 +52,8 @@ fn a_client_cancels() {
             if path.ends_with("Head") {
                 let mut down = call.answer().await.expect("a head").into_body();
                 assert_eq!(next(&mut down).await, "first");
-                call.up.send_reset(Code::CANCEL);
-            } else {
-                call.up.send_reset(Code::CANCEL);
             }
+            call.up.send_reset(Code::CANCEL);
             assert_eq!(ends.recv().await.as_deref(), Some("CANCEL"), "{path} {finished}");
         }
     });
@@ -80,6 +78,29 @@ fn a_client_cancels_what_the_backend_has_no_room_for() {
         }
     });
     wait_until("all are counted", || served.ended(Reason::ClientGone) + served.ended(Reason::BadBody) == 2);
+}
+
+#[test]
+fn what_is_left_of_a_request_does_not_outlive_its_answer_for_long() {
+    let (seen, mut ends) = mpsc::unbounded_channel();
+    let endpoint = backend(move |request, mut respond, _| {
+        let seen = seen.clone();
+        async move {
+            let mut down = respond.send_response(ok(), false).expect("open");
+            down.send_trailers(fields(&[("grpc-status", "0")])).expect("open");
+            let code = reset(&mut down).await;
+            drop(request);
+            let _ = seen.send(code);
+        }
+    });
+    let served = Routes::to(endpoint).settings(|settings| settings.stall_timeout = Duration::from_secs(2)).start();
+    run(async {
+        let mut call = open(&mut connect(served.address).await, "/pkg.Svc/Put", &[]).await;
+        let answer = call.answer().await.expect("an answer");
+        assert_eq!(answer.headers()["content-type"], "application/grpc");
+        fill(&mut call.up, 4 << 20).await;
+        assert_eq!(ends.recv().await, Some(Code::CANCEL));
+    });
 }
 
 #[test]

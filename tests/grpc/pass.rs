@@ -1,20 +1,28 @@
 //! What passes unchanged: fields, trailers, statuses; over TLS, through filters and to mirrors.
 
-use std::sync::mpsc::channel;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
+};
 
 use bytes::Bytes;
 use gapi::plan::{CertificatePlan, FilterPlan, HeadersPlan};
 use http::HeaderMap;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use std::sync::Arc;
 
 use crate::{
     call::*,
     stage::{HOST, Routes, method, service},
 };
 
-/// A backend that keeps the head and the message of each call.
-fn keeping() -> (std::net::SocketAddr, std::sync::mpsc::Receiver<(http::request::Parts, Vec<u8>, Option<HeaderMap>)>) {
+/// A call that a backend has seen: its head, its message and its trailers.
+type Seen = (http::request::Parts, Vec<u8>, Option<HeaderMap>);
+
+/// A backend that keeps each call.
+fn keeping() -> (SocketAddr, Receiver<Seen>) {
     let (seen, calls) = channel();
     let address = backend(move |request, mut respond, _| {
         let seen = seen.clone();
@@ -126,7 +134,7 @@ fn certificate() -> CertificatePlan {
     }
 }
 
-async fn connect_tls(address: std::net::SocketAddr, certificate: &CertificatePlan) -> h2::client::SendRequest<Bytes> {
+async fn connect_tls(address: SocketAddr, certificate: &CertificatePlan) -> h2::client::SendRequest<Bytes> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&certificate.chain_pem).expect("PEM")).expect("a certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
