@@ -43,7 +43,7 @@ impl Deny {
     pub fn start(options: &RunOptions, data_plane: &DataPlane) -> anyhow::Result<Deny> {
         const THREAD: &str = "a thread for the deny list";
         let Some(path) = options.deny_list.clone() else { return Ok(Deny::default()) };
-        let kernel = Kernel::start(&options.state_dir).context(THREAD)?;
+        let kernel = Kernel::start(options).context(THREAD)?;
         let (mut deny, in_kernel) = (data_plane.denier(), kernel.clone());
         let serve = move |list: Arc<DenyList>| {
             deny(list.clone());

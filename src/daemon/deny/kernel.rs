@@ -14,8 +14,12 @@ use std::{
 };
 
 use crate::{
+    cli::run::{KernelUse, RunOptions},
     daemon::pins::pins,
-    kernel::deny::{Deny, Listener, PINS},
+    kernel::{
+        self,
+        deny::{Deny, Listener, PINS},
+    },
     snapshot::deny::DenyList,
 };
 
@@ -45,15 +49,18 @@ pub struct Told {
 }
 
 impl Kernel {
-    /// Starts the thread for the daemon of this state directory.
+    /// Starts the thread for the daemon of these options.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(state_dir: &Path) -> io::Result<Kernel> {
-        let pins = pins(Path::new(PINS), state_dir);
+    pub fn start(options: &RunOptions) -> io::Result<Kernel> {
+        let pins_at = |root: &str| pins(Path::new(root), &options.state_dir);
+        let (pins, path) = (pins_at(PINS), pins_at(kernel::PINS));
         let (tell, told) = channel();
-        let deny = Err("not loaded yet".to_owned());
-        let keeper = Keeper { pins, deny, list: Arc::default(), listeners: BTreeSet::new(), failed: None };
+        let is_off = options.kernel.use_ == KernelUse::Off;
+        let deny = Err(if is_off { "--kernel is off" } else { "not loaded yet" }.to_owned());
+        let keeper =
+            Keeper { is_off, pins, path, deny, list: Arc::default(), listeners: BTreeSet::new(), failed: None };
         thread::Builder::new().name("deny-kernel".to_owned()).spawn(move || keeper.keep(&told))?;
         Ok(Kernel(tell))
     }
@@ -89,7 +96,10 @@ impl Kernel {
 
 /// What the thread has.
 struct Keeper {
+    is_off: bool,
     pins: PathBuf,
+    /// Where the kernel path is pinned.
+    path: PathBuf,
     /// Or why it is not in the kernel.
     deny: Result<Deny, String>,
     list: Arc<DenyList>,
@@ -100,7 +110,9 @@ struct Keeper {
 
 impl Keeper {
     fn keep(mut self, told: &Receiver<Word>) {
-        self.load();
+        if !self.is_off {
+            self.load();
+        }
         let mut look = Instant::now() + LOOK;
         loop {
             if look <= Instant::now() {
@@ -120,8 +132,11 @@ impl Keeper {
                 // Whoever asked and went away needs no answer.
                 Ok(Word::Tell(answer)) => _ = answer.try_send(self.tell()),
                 Ok(Word::End(answer)) => {
-                    if let Ok(deny) = self.deny {
-                        deny.detach();
+                    match self.deny {
+                        // What the kernel path carries on is denied on.
+                        Ok(deny) if self.path.exists() => deny.leave(),
+                        Ok(deny) => deny.detach(),
+                        Err(_) => {}
                     }
                     _ = answer.try_send(());
                     return;

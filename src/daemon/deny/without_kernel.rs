@@ -1,8 +1,8 @@
 //! Stands for the deny list in the kernel where the program was built without it.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use crate::snapshot::deny::DenyList;
+use crate::{cli::run::RunOptions, snapshot::deny::DenyList};
 
 #[derive(Clone, Default)]
 pub struct Kernel;
@@ -14,7 +14,7 @@ pub struct Told {
 }
 
 impl Kernel {
-    pub fn start(_state_dir: &Path) -> io::Result<Kernel> {
+    pub fn start(_options: &RunOptions) -> io::Result<Kernel> {
         Ok(Kernel)
     }
 
