@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::{HeaderMap, Version};
+use hyper::body::Incoming;
 
 use super::{
     Connection, Worker,
@@ -64,6 +65,8 @@ pub struct Exchange {
     pub sent: Cell<u64>,
     /// Holds the request's body back until the backend wants it.
     pub gate: RefCell<Option<Arc<Gate>>>,
+    /// The request's body while nobody reads it.
+    pub unread: Cell<Option<Incoming>>,
     entry: RefCell<Option<Box<Entry>>>,
 }
 
@@ -89,6 +92,7 @@ impl Exchange {
             received: Cell::new(0),
             sent: Cell::new(0),
             gate: RefCell::new(None),
+            unread: Cell::new(None),
             entry: RefCell::new(worker.access_log.as_ref().map(|_| Box::new(entry(request)))),
         })
     }

@@ -19,6 +19,7 @@ use super::{
     head::{self, Authority},
     mirror::{self, Mirror},
     outcome::Reason,
+    unread,
     upgrade::{self, Wanted},
     upload::Source,
 };
@@ -47,6 +48,9 @@ pub fn serve(
             Err(reason) => Err(reason),
         };
         let mut response = answered.unwrap_or_else(|reason| refused(&exchange, reason));
+        if let Some(unread) = exchange.unread.take() {
+            unread::discard(unread, exchange.version);
+        }
         if is_head && !response.body().is_end_stream() {
             without_body(&mut response);
         }
@@ -83,7 +87,6 @@ struct Entered {
 
 /// What of a request is not in its head.
 struct Rest {
-    incoming: Incoming,
     wanted: Option<Wanted>,
     present: Present,
 }
@@ -93,6 +96,7 @@ fn enter(exchange: &Exchange, mut request: Request<Incoming>, present: Present) 
     let has_body = !request.body().is_end_stream();
     let wanted = upgrade::wanted(&mut request, has_body, present);
     let (mut parts, incoming) = request.into_parts();
+    exchange.unread.set(Some(incoming));
     let authority = head::check(&mut parts, settings)?;
     let client = || field::Client::new(connection.peer.ip(), &settings.trusted_proxies);
     let takes_trailers = present.has(Present::TE) && field::has_token(&parts.headers, header::TE, "trailers");
@@ -113,7 +117,7 @@ fn enter(exchange: &Exchange, mut request: Request<Incoming>, present: Present) 
         takes_trailers,
         upgrade: wanted.as_ref().map(|wanted| wanted.protocols.clone()),
     };
-    Ok(Entered { authority, head: Box::new(head), rest: Rest { incoming, wanted, present } })
+    Ok(Entered { authority, head: Box::new(head), rest: Rest { wanted, present } })
 }
 
 /// Finds the rule and does what it says. Its response filters and CORS fields are for every answer, also for one that
@@ -242,7 +246,8 @@ async fn forward(
         expect(exchange, way.backend, &mut head);
     }
     let extended = exchange.version == Version::HTTP_2 && rest.wanted.is_some();
-    let source = head.has_body.then(|| Source::new(rest.incoming, exchange.clone(), tees));
+    let incoming = exchange.unread.take().filter(|_| head.has_body);
+    let source = incoming.map(|incoming| Source::new(incoming, exchange.clone(), tees));
     let method = head.method.clone();
     let Answered { response, lease, timer } = way.run(head, source).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

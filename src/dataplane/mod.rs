@@ -58,6 +58,7 @@ mod transport;
 mod tunnel;
 mod turn;
 pub mod udp;
+mod unread;
 mod upgrade;
 mod upload;
 mod upstream;

@@ -77,14 +77,25 @@ impl From<Part> for Frame<Bytes> {
 
 /// What the client sends. Read once, in step with the backend.
 pub struct Source {
-    incoming: Incoming,
+    /// Until it is dropped.
+    incoming: Option<Incoming>,
     exchange: Rc<Exchange>,
     tees: Vec<Tee>,
 }
 
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.exchange.unread.set(self.incoming.take());
+    }
+}
+
 impl Source {
     pub fn new(incoming: Incoming, exchange: Rc<Exchange>, tees: Vec<Tee>) -> Source {
-        Source { incoming, exchange, tees }
+        Source { incoming: Some(incoming), exchange, tees }
+    }
+
+    fn incoming(&self) -> &Incoming {
+        self.incoming.as_ref().expect("until it is dropped")
     }
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Part, Broken>>> {
@@ -93,7 +104,7 @@ impl Source {
         {
             return Poll::Ready(Some(Err(Broken::default())));
         }
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let polled = Pin::new(self.incoming.as_mut().expect("until it is dropped")).poll_frame(cx);
         self.exchange.awaits_client.set(polled.is_pending());
         let part = match polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -101,7 +112,7 @@ impl Source {
                 frame.into_data().map(Part::Data).or_else(|frame| frame.into_trailers().map(Part::Trailers))
             }
             // A stream that was reset without an error looks like one that has ended.
-            Poll::Ready(None) if self.exchange.version != Version::HTTP_2 || self.incoming.is_end_stream() => {
+            Poll::Ready(None) if self.exchange.version != Version::HTTP_2 || self.incoming().is_end_stream() => {
                 self.tees.drain(..).for_each(|tee| tee.end());
                 return Poll::Ready(None);
             }
@@ -127,7 +138,7 @@ impl Source {
             Part::Trailers(trailers) => field::clean_trailers(trailers),
         }
         self.tees.iter().for_each(|tee| tee.put(&part));
-        if self.incoming.is_end_stream() {
+        if self.incoming().is_end_stream() {
             self.tees.drain(..).for_each(|tee| tee.end());
         }
         Poll::Ready(Some(Ok(part)))
@@ -235,7 +246,7 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Upload::Empty => true,
-            Upload::Single(source) => source.incoming.is_end_stream(),
+            Upload::Single(source) => source.incoming().is_end_stream(),
             Upload::Mirrored(_) | Upload::Repeatable { .. } => false,
         }
     }
@@ -243,7 +254,7 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Upload::Empty => SizeHint::with_exact(0),
-            Upload::Single(source) => source.incoming.size_hint(),
+            Upload::Single(source) => source.incoming().size_hint(),
             Upload::Mirrored(_) | Upload::Repeatable { .. } => SizeHint::default(),
         }
     }

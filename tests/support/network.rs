@@ -26,10 +26,17 @@ pub fn in_own_network(addresses: &[&str], test: impl FnOnce() + Send) {
     }
 }
 
-/// Puts this thread into a network of its own.
+/// Puts this thread into a network of its own, with a place of its own for what is pinned: both end with it and its children.
 fn unshare() -> rustix::io::Result<()> {
     // SAFETY: no file descriptor and no memory is unshared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }?;
+    // Where there is none, nothing is pinned.
+    for words in ["--make-rprivate /", "-t bpf bpf /sys/fs/bpf"] {
+        let mounted = Command::new("mount").args(words.split(' ')).output();
+        if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+            eprintln!("mount {words} failed");
+        }
+    }
     ip("link set lo up");
     Ok(())
 }
