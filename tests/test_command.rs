@@ -520,7 +520,8 @@ fn routes_of_one_name_and_several_kinds_are_told_apart() {
     };
     assert_eq!(told("HTTPRoute"), [("passed", "")], "{report:#}");
     let (passed, shadowed, invalid) = (("passed", ""), ("failed", "Shadowed"), ("failed", "invalid-backend"));
-    assert_eq!(told("GRPCRoute"), [passed, passed, shadowed, invalid, passed], "{report:#}");
+    let skipped = ("skipped", "UnsafeMethod");
+    assert_eq!(told("GRPCRoute"), [skipped, passed, shadowed, invalid, passed], "{report:#}");
     assert_eq!(told("TCPRoute"), [("skipped", "NotHttp")], "{report:#}");
     assert_eq!(told("UDPRoute"), [("failed", "invalid-backend")], "{report:#}");
 
@@ -528,10 +529,14 @@ fn routes_of_one_name_and_several_kinds_are_told_apart() {
     let url =
         |row: usize| rows[row]["request"]["url"].as_str().expect("text").rsplit_once("/a.B/").map(|(_, rest)| rest);
     assert_eq!((url(0), url(1)), (Some("C"), Some("gapi-test")));
-    assert_eq!(rows[0]["answer"], "default/echo:80/grpc");
+    assert_eq!(rows[1]["answer"], "default/echo:80/grpc");
     assert!(rows[2]["message"].as_str().expect("text").contains("rule 0 of GRPCRoute default/same"), "{}", rows[2]);
     assert!(rows[3]["message"].as_str().expect("text").contains("Service default/missing"), "{}", rows[3]);
     assert!(of("UDPRoute")[0]["message"].as_str().expect("text").contains("is not UDP"), "{report:#}");
+
+    let (_, report) = tested(&gapi, &["--route", "same", "--unsafe"]);
+    let call = report["tests"].as_array().unwrap().iter().find(|row| row["kind"] == "GRPCRoute").expect("the first");
+    assert_eq!((&call["outcome"], &call["status"]), (&json!("passed"), &json!(200)), "{call:#}");
 
     let page = gapi.ask(&["test"]).text;
     for says in ["GRPCRoute default/same rule 2", "UDPRoute default/same rule 0", "TCPRoute default/same rule 0"] {

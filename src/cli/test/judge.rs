@@ -77,7 +77,7 @@ impl<'a> Judge<'a> {
         let mut wrong = own
             .map(|reason| self.own(rule, reason))
             .or_else(|| self.status(rule, &reply))
-            .or_else(|| self.backends.unserved_share(rule, &self.findings(rule), answered));
+            .or_else(|| self.backends.unserved_share(rule, &self.findings(rule), |reason| answered(rule.kind, reason)));
         if let (Some(shown), Some(name)) = (&reply.certificate, &sending.tls) {
             let secrets = self.certificates.get(row.listener.as_str()).cloned().unwrap_or_default();
             let expected = Expected { secrets, views: &self.view.certificates, now: self.now };
@@ -157,7 +157,11 @@ impl<'a> Judge<'a> {
             }
             _ => (format!("{said}: {backends}"), "look at the backend's log"),
         };
-        Wrong::new(reason.word(), format!("answered {}: {fact}", reason.status().as_u16()), remedy)
+        let message = match rule.kind {
+            Kind::GrpcRoute => format!("the call was refused: {fact}"),
+            _ => format!("answered {}: {fact}", reason.status().as_u16()),
+        };
+        Wrong::new(reason.word(), message, remedy)
     }
 
     /// The status of somebody else's answer.
@@ -202,15 +206,22 @@ impl<'a> Judge<'a> {
 }
 
 /// What becomes of a request whose backend cannot serve.
-fn answered(reason: Reason) -> String {
-    format!("of the requests are answered {}", reason.status().as_u16())
+fn answered(kind: Kind, reason: Reason) -> String {
+    match kind {
+        Kind::GrpcRoute => "of the calls are refused".to_owned(),
+        _ => format!("of the requests are answered {}", reason.status().as_u16()),
+    }
 }
 
-/// gapi's own answers are known by their text; for HEAD, by its length.
+/// gapi's own answers are known by their text, which those to calls have as `grpc-message`; for HEAD, by its length.
 fn own_answer(reply: &Reply, method: &Method) -> Option<Reason> {
     let length = reply.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let told = reply.headers.get("grpc-message");
     let is_own = |reason: &&Reason| {
         let text = reason.text();
+        if let Some(told) = told {
+            return text.len() > 1 && text.trim_end().as_bytes() == told.as_bytes();
+        }
         let same = if method == Method::HEAD { length == Some(text.len()) } else { reply.body == text };
         same && text.len() > 1 && reason.status() == reply.status
     };

@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 
 use super::{
     layer4,
-    request::{SAFE, example_host, host, requests},
+    request::{SAFE, example_host, host, is_made_up, requests},
     row::{Row, Task, row_kind},
     send::Sending,
 };
@@ -188,8 +188,13 @@ impl Oracle {
         if let Some(problem) = self.unbound.get(&place.socket) {
             return row.failed("SocketNotBound", problem.clone(), "free the address, or change the port").into();
         }
-        if !self.unsafe_methods && !SAFE.contains(request.method()) {
-            let message = format!("{} may change something; --unsafe sends it", request.method());
+        let is_call = row.kind == Some(Kind::GrpcRoute);
+        let is_safe = if is_call { is_made_up(request.uri().path()) } else { SAFE.contains(request.method()) };
+        if !self.unsafe_methods && !is_safe {
+            let message = match is_call {
+                true => "the call may change something; --unsafe makes it, without a message".to_owned(),
+                false => format!("{} may change something; --unsafe sends it", request.method()),
+            };
             return row.skipped("UnsafeMethod", message).into();
         }
         let connect = reachable(place.socket);
@@ -199,7 +204,9 @@ impl Oracle {
         };
         match (place.tls, name) {
             (true, None) => row.skipped("NoExample", format!("{host:?} cannot be a TLS server name")).into(),
-            (tls, name) => Task { row, sending: Some(Sending { connect, tls: name.filter(|_| tls), request }) },
+            (tls, name) => {
+                Task { row, sending: Some(Sending { connect, tls: name.filter(|_| tls), request, is_call }) }
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Which requests does a match take? Some of them, made from what the match asks for, the plainest first.
 
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 
 use crate::{
-    plan::{MatchPlan, PathPlan, ValuePlan},
+    plan::{MatchPlan, PathPlan, ValuePlan, expression::anchored},
     snapshot::path,
 };
 
@@ -14,8 +14,8 @@ pub const ANY: &str = "gapi-test";
 /// Methods that change nothing (RFC 9110, 9.2.1) and are sent without being asked for.
 pub const SAFE: [Method; 3] = [Method::GET, Method::HEAD, Method::OPTIONS];
 
-/// Requests to `host` that one match should take, in the order in which they are to be tried. Those for the path of a call of
-/// gRPC are none themselves: a server of gRPC refuses them, and nothing is called.
+/// Requests to `host` that one match should take, in the order in which they are to be tried. Those of a GRPCRoute
+/// (`is_grpc`) are calls without a message, first of names that nobody has.
 ///
 /// # Errors
 /// What of the match no example is known for.
@@ -25,6 +25,7 @@ pub fn requests(plan: &MatchPlan, host: &str, is_grpc: bool) -> Result<Vec<Reque
     let queries = alternatives(&plan.query, "query parameter")?;
     let methods = match &plan.method {
         Some(method) => vec![Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is no method"))?],
+        None if is_grpc => vec![Method::POST],
         None => SAFE.to_vec(),
     };
     let mut requests = Vec::new();
@@ -34,10 +35,32 @@ pub fn requests(plan: &MatchPlan, host: &str, is_grpc: bool) -> Result<Vec<Reque
             requests.extend(paths.iter().filter_map(|path| request(method, host, path, headers, query)));
         }
     }
+    if is_grpc {
+        requests.iter_mut().for_each(|request| speak_grpc(request.headers_mut()));
+    }
     match requests.is_empty() {
         true => Err("no request can have what it asks for".to_owned()),
         false => Ok(requests),
     }
+}
+
+/// What makes a request one of gRPC (the gRPC protocol over HTTP/2, "Requests").
+fn speak_grpc(fields: &mut HeaderMap) {
+    fields.remove(header::ACCEPT);
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    fields.insert(header::TE, HeaderValue::from_static("trailers"));
+}
+
+/// Is this the path of a call that no server has, so that nothing is called?
+pub fn is_made_up(path: &str) -> bool {
+    path.split('/').any(|part| part == ANY)
+}
+
+/// The path of a call, and before it the same with made-up names.
+fn calls(path: String) -> Vec<String> {
+    let names = path.strip_prefix('/').and_then(|names| names.rsplit_once('/'));
+    let made_up = names.map(|(service, method)| [format!("/{service}/{ANY}"), format!("/{ANY}/{method}")]);
+    made_up.into_iter().flatten().chain([path]).collect()
 }
 
 fn paths(plan: &PathPlan, is_grpc: bool) -> Result<Vec<String>, String> {
@@ -53,7 +76,11 @@ fn paths(plan: &PathPlan, is_grpc: bool) -> Result<Vec<String>, String> {
             vec![own.to_owned(), format!("{prefix}/"), format!("{prefix}/{ANY}")]
         }
         PathPlan::Regex(expression) => {
-            let paths: Vec<String> = examples(expression).into_iter().filter(|text| text.starts_with('/')).collect();
+            let paths = examples(expression).into_iter().filter(|text| text.starts_with('/'));
+            let paths: Vec<String> = match anchored(expression) {
+                Ok(check) if is_grpc => paths.flat_map(calls).filter(|path| check.is_match(path)).collect(),
+                _ => paths.collect(),
+            };
             if paths.is_empty() {
                 return Err(format!("no path is known that the expression {expression:?} matches"));
             }
@@ -156,6 +183,23 @@ mod tests {
         assert!(requests.iter().any(|one| one.method() == Method::OPTIONS && one.uri().path() == "/a%20b/gapi-test"));
         let plan = MatchPlan { path: PathPlan::Regex("a+".into()), ..plan };
         assert!(super::requests(&plan, "a", false).is_err_and(|why| why.contains("\"a+\"")));
+    }
+
+    #[test]
+    fn calls_are_made_up_where_they_can_be() {
+        let paths = |path| -> Vec<String> {
+            let plan = MatchPlan { path, method: None, headers: Vec::new(), query: Vec::new(), rule: 0 };
+            let requests = requests(&plan, "a", true).expect("there are some");
+            assert!(requests.iter().all(|one| one.method() == Method::POST && one.headers().contains_key("te")));
+            requests.iter().map(|one| one.uri().path().to_owned()).collect()
+        };
+        assert_eq!(paths(PathPlan::Exact("/a.B/C".into())), ["/a.B/C"]);
+        assert_eq!(paths(PathPlan::Prefix("/a.B".into())), ["/a.B/gapi-test"]);
+        assert_eq!(paths(PathPlan::Prefix(String::new())), ["/gapi-test/gapi-test"]);
+        assert_eq!(paths(PathPlan::Regex("/(?:x|y)/[^/]+".into()))[0], "/x/gapi-test");
+        assert_eq!(paths(PathPlan::Regex("/[^/]+/Get".into()))[0], "/gapi-test/Get");
+        assert_eq!(paths(PathPlan::Regex("/(?:a[.]B)/(?:C)".into())), ["/a.B/C"]);
+        assert!(is_made_up("/gapi-test/Get") && !is_made_up("/a.B/C"));
     }
 
     #[test]

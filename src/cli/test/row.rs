@@ -107,7 +107,10 @@ impl Row {
 
     /// With the request that is, or would be, sent.
     pub fn requesting(mut self, request: &Request<()>, scheme: &str) -> Row {
-        let own = ["host", "user-agent", "accept"];
+        let own: &[&str] = match self.kind {
+            Some(Kind::GrpcRoute) => &["host", "user-agent", "content-type", "te"],
+            _ => &["host", "user-agent", "accept"],
+        };
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let host = request.headers().get(http::header::HOST).map(text).unwrap_or_default();
         let asked = request.headers().iter().filter(|(name, _)| !own.contains(&name.as_str()));

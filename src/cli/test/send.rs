@@ -2,10 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{
+    HeaderMap, Method, Request, StatusCode, Uri, header,
+    uri::{Authority, Scheme},
+};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::{Bytes, Incoming},
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, Error,
     crypto::aws_lc_rs,
@@ -32,6 +38,8 @@ pub struct Sending {
     /// For HTTPS: the name of the handshake, or the address, which sends none.
     pub tls: Option<ServerName<'static>>,
     pub request: Request<()>,
+    /// It is a call of gRPC, which is HTTP/2.
+    pub is_call: bool,
 }
 
 /// What came back.
@@ -67,12 +75,12 @@ pub async fn send(sending: &Sending, patience: Duration, tls: Arc<ClientConfig>)
     let deadline = start + patience;
     let stream = timeout_at(deadline, TcpStream::connect(sending.connect)).await;
     let stream = stream.map_err(|_| Fault::Timeout("the connect"))?.map_err(Fault::Connect)?;
-    let request = sending.request.clone();
-    let Some(name) = sending.tls.clone() else { return exchange(stream, request, start, deadline).await };
+    let Some(name) = sending.tls.clone() else { return exchange(stream, sending, start, deadline).await };
+    let tls = if sending.is_call { Arc::new(http2_only(&tls)) } else { tls };
     let handshake = timeout_at(deadline, TlsConnector::from(tls).connect(name, stream)).await;
     let stream = handshake.map_err(|_| Fault::Timeout("the TLS handshake"))?.map_err(Fault::Handshake)?;
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| Some(chain.first()?.clone().into_owned()));
-    let reply = exchange(stream, request, start, deadline).await?;
+    let reply = exchange(stream, sending, start, deadline).await?;
     Ok(Reply { certificate: shown, ..reply })
 }
 
@@ -85,22 +93,41 @@ pub async fn refusal(endpoint: SocketAddr, patience: Duration) -> Option<String>
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<()>, start: Instant, deadline: Instant) -> Result<Reply, Fault>
+async fn exchange<S>(stream: S, sending: &Sending, start: Instant, deadline: Instant) -> Result<Reply, Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Fault::Exchange)?;
-    // Ends with the sender.
-    tokio::spawn(connection);
+    let request = sending.request.clone().map(|()| Empty::<Bytes>::new());
     let head_only = request.method() == Method::HEAD;
-    let request = request.map(|()| Empty::<Bytes>::new());
-    let answer = timeout_at(deadline, sender.send_request(request)).await;
+    let io = TokioIo::new(stream);
+    let answer = async {
+        // Connections end with their senders.
+        if sending.is_call {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+            tokio::spawn(connection);
+            sender.send_request(with_authority(request, sending.tls.is_some())).await
+        } else {
+            let (mut sender, connection) = http1::handshake(io).await?;
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        }
+    };
+    let answer = timeout_at(deadline, answer).await;
     let answer = answer.map_err(|_| Fault::Timeout("the answer"))?.map_err(Fault::Exchange)?;
     let took = start.elapsed();
     let (head, body) = answer.into_parts();
     let body = if head_only { Bytes::new() } else { beginning(&head.headers, body, deadline).await };
     Ok(Reply { status: head.status, headers: head.headers, body, took, certificate: None })
+}
+
+/// The request as HTTP/2 has it: scheme and authority in its target instead of a Host field.
+fn with_authority<B>(mut request: Request<B>, tls: bool) -> Request<B> {
+    let host = request.headers_mut().remove(header::HOST);
+    let mut target = std::mem::take(request.uri_mut()).into_parts();
+    target.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
+    target.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
+    request
 }
 
 /// A body that is short and ends in time, else nothing.
@@ -111,6 +138,12 @@ async fn beginning(headers: &HeaderMap, body: Incoming, deadline: Instant) -> By
         Ok(Ok(body)) => body.to_bytes(),
         _ => Bytes::new(),
     }
+}
+
+fn http2_only(client: &ClientConfig) -> ClientConfig {
+    let mut client = client.clone();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    client
 }
 
 /// A client that takes every certificate: it is looked at afterwards, when more can be said than yes or no. That the
