@@ -236,8 +236,10 @@ impl Keeper {
         };
         let carried = statistics.services.iter().filter(|service| service.is_in_kernel).count();
         let listeners = statistics.services.len();
-        let noun = if listeners == 1 { "listener" } else { "listeners" };
-        let text = format!("kernel for {carried} of {listeners} TCP and UDP {noun}, user space for the rest");
+        let text = match carried == listeners {
+            true => format!("kernel for all {listeners} TCP and UDP listeners"),
+            false => format!("kernel for {carried} of {listeners} TCP and UDP listeners, user space for the rest"),
+        };
         let troubles = path.troubles().into_iter().chain(self.failed.clone()).collect();
         (text, Some(view(statistics, troubles)))
     }
