@@ -158,7 +158,7 @@ fn connections_outlive_the_daemon() {
         greeting(&mut orphan);
         echo(&mut orphan, b"orphan");
 
-        let gapi = start.serve();
+        let gapi = start.flag("--address", "192.0.2.1").serve();
         assert!(is_carried(&gapi), "{}", path(&gapi));
         echo(&mut held, &long);
         let page = gapi.ask(&["kernel"]).text;
