@@ -35,6 +35,10 @@ use crate::{
 /// How long the server may take to look at challenges, and to issue. After that the order rests, and goes on later.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// The library takes few refused nonces in a row for a failure. That they are refused says nothing of the order, whose
+/// challenges have to stay up: the server is asked again this often.
+const NONCES: u32 = 20;
+
 /// Has the certificate made.
 ///
 /// # Errors
@@ -54,7 +58,13 @@ pub async fn obtain(
         prove(job, acme, link, &mut order, &mut dns).await?;
         link.step("the server looks at the challenges");
         let policy = RetryPolicy::new().timeout(PATIENCE);
-        let status = order.poll_ready(&policy).await;
+        let mut status = order.poll_ready(&policy).await;
+        for _ in 0..NONCES {
+            match &status {
+                Err(Error::Api(problem)) if kind(problem) == "badNonce" => status = order.poll_ready(&policy).await,
+                _ => break,
+            }
+        }
         let refused = matches!(status, Ok(OrderStatus::Invalid) | Err(Error::Api(_)));
         if refused {
             return Err(refusal(&mut order, status.err()).await);
