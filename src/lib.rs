@@ -80,6 +80,17 @@
 //! - 2026-11-24: connections go to the workers in turn: 100 from one client are 50 and 50, where the hash gave 42 to 58, and
 //!   the receiving core 100 to 0: workers are not bound to cores, and a client or a card's queue is one core. The choice
 //!   costs no connect that could be measured (16.4 to 17.7 µs on loopback with each of the three).
+//! - 2026-11-24: a TLS handshake for a name that nobody has is reset where all listeners of the port pass TLS through, as the
+//!   official suite asks for (an alert is no rejection to it); where TLS ends at a listener of the port, it gets its alert.
+//! - 2026-11-24: an HTTPRoute and a GRPCRoute with a hostname in common at a listener: the older one has it, and the other is
+//!   not Accepted there, with a reason of gapi's own, `HostnameConflict`, since v1.7 has none for it.
+//! - 2026-11-24: the method matches of GRPCRoutes go by service, then method, names before expressions before none: two
+//!   names that match one call are as long as each other, so that characters count among expressions alone.
+//! - 2026-11-24: a call to an invalid backendRef is answered UNAVAILABLE, as v1.7 demands (GRPCRouteRule.backendRefs).
+//! - 2026-11-24: with `--kernel auto` no program is loaded before a TCP or UDP listener has an endpoint on another machine.
+//!   The packaged service has no privilege for it unless the drop-in is installed: what goes that way passes no nftables.
+//! - 2026-11-24: what is left of a request over HTTP/2 is read for a second when its answer is there: the reset that RFC 9113
+//!   allows made curl throw away one answer in four.
 
 pub mod api;
 pub mod certificate;
