@@ -7,7 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
@@ -59,18 +59,15 @@ impl Executor {
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Executor {
     fn execute(&self, future: F) {
-        let Some(interest) = self.begun.take() else {
-            tokio::task::spawn_local(future);
-            return;
-        };
-        tokio::task::spawn_local(async move {
-            let mut future = pin!(future);
-            poll_fn(|cx| match interest.is_lost(cx) {
+        // In a box: hyper's type has room for a whole connection, and to spawn it moves it several times.
+        let mut future = Box::pin(future);
+        match self.begun.take() {
+            None => tokio::task::spawn_local(future),
+            Some(interest) => tokio::task::spawn_local(poll_fn(move |cx| match interest.is_lost(cx) {
                 true => Poll::Ready(()),
                 false => future.as_mut().poll(cx),
-            })
-            .await;
-        });
+            })),
+        };
     }
 }
 

@@ -1,6 +1,13 @@
 //! Runs hyper on an accepted connection until it ends, or is asked to.
 
-use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, pin::pin, rc::Rc, task::Poll};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    future::{Future, poll_fn, ready},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{
@@ -13,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::{
     ConnectionRef, Settings, Worker, answer,
+    body::Body,
     drain::Handle,
     exchange,
     field::Present,
@@ -20,7 +28,7 @@ use super::{
     io::{HYPER_FIELDS, Io},
     outcome::Reason,
     pulse::{BodyFraming, Farewell, Phase},
-    stream::Stream,
+    stream::{Offered, Stream},
 };
 
 /// Serves HTTP/1 until the connection has ended or was upgraded.
@@ -42,7 +50,7 @@ pub async fn http1(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
     let (mut io, mut service) = (TokioIo::new(io), service);
     let (ended, http1) = loop {
         let mut http1 = builder.serve_connection(io, service).with_upgrades();
-        let ended = std::future::poll_fn(|cx| {
+        let ended = poll_fn(|cx| {
             handle.attend(cx);
             if handle.closed() {
                 return Poll::Ready(Some(Ok(())));
@@ -132,7 +140,7 @@ pub async fn http2(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
     let executor = StreamExecutor(handle.clone());
     let mut http2 = pin!(http2_builder(&worker.settings, executor).serve_connection(TokioIo::new(io), service));
     let mut told = false;
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         handle.attend(cx);
         if handle.closed() {
             return Poll::Ready(());
@@ -147,26 +155,32 @@ pub async fn http2(worker: Rc<Worker>, connection: ConnectionRef, handle: Rc<Han
     worker.connections.remove(&handle);
 }
 
-async fn http2_stream(
+/// Kept small, with what is large in a box: hyper and the executor move it several times.
+fn http2_stream(
     worker: Rc<Worker>,
     connection: ConnectionRef,
     handle: Rc<Handle>,
     stream: Rc<Stream>,
     request: Request<Incoming>,
-) -> Result<Response<super::stream::Offered>, Infallible> {
-    let clock = handle.pulse.clock.clone();
-    if request.headers().len() > worker.settings.max_fields {
-        let reason = Reason::HeadTooLarge;
-        let response = match grpc::is_spoken(request.headers()) {
-            true => grpc::refusal(reason),
-            false => answer::bare(reason.status()),
+) -> impl Future<Output = Result<Response<Offered>, Infallible>> + Unpin {
+    let mut answered: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>> =
+        if request.headers().len() > worker.settings.max_fields {
+            let reason = Reason::HeadTooLarge;
+            let response = match grpc::is_spoken(request.headers()) {
+                true => grpc::refusal(reason),
+                false => answer::bare(reason.status()),
+            };
+            exchange::refuse(&worker, &connection, "HTTP/2", reason, response.status().as_u16());
+            Box::pin(ready(Ok(response)))
+        } else {
+            let present = Present::of(request.headers());
+            Box::pin(enter::serve(worker, connection, request, present, |_| ()))
         };
-        exchange::refuse(&worker, &connection, "HTTP/2", reason, response.status().as_u16());
-        return Ok(response.map(|body| handle.streams.offer(body, stream, clock)));
-    }
-    let present = Present::of(request.headers());
-    let Ok(response) = enter::serve(worker, connection, request, present, |_| ()).await;
-    Ok(response.map(|body| handle.streams.offer(body, stream, clock)))
+    poll_fn(move |cx| {
+        let answered = answered.as_mut().poll(cx);
+        answered
+            .map_ok(|answer| answer.map(|body| handle.streams.offer(body, stream.clone(), handle.pulse.clock.clone())))
+    })
 }
 
 /// Resets that are waiting to be accepted: more are a rapid reset (CVE-2023-44487).
@@ -195,20 +209,16 @@ fn http2_builder(settings: &Settings, executor: StreamExecutor) -> http2::Builde
 #[derive(Clone)]
 struct StreamExecutor(Rc<Handle>);
 
-impl<F: Future + 'static> Executor<F> for StreamExecutor {
-    fn execute(&self, future: F) {
+impl<F: Future + Unpin + 'static> Executor<F> for StreamExecutor {
+    fn execute(&self, mut future: F) {
         let handle = self.0.clone();
         // What comes without a request is the rest of a CONNECT stream (RFC 8441): that is open as well.
         let stream = handle.streams.arrived().unwrap_or_else(|| handle.streams.open().0);
-        tokio::task::spawn_local(async move {
-            let open = Open { handle, stream };
-            let mut future = pin!(future);
-            std::future::poll_fn(|cx| match open.stream.stalled(cx) {
-                true => Poll::Ready(()),
-                false => future.as_mut().poll(cx).map(|_| ()),
-            })
-            .await;
-        });
+        let open = Open { handle, stream };
+        tokio::task::spawn_local(poll_fn(move |cx| match open.stream.stalled(cx) {
+            true => Poll::Ready(()),
+            false => Pin::new(&mut future).poll(cx).map(|_| ()),
+        }));
     }
 }
 
