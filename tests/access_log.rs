@@ -58,6 +58,8 @@ fn the_last_lines_are_written_before_the_end() {
     let (status, _kept) = gapi.end(Signal::TERM, Duration::from_secs(10));
     assert_eq!(status.code(), Some(0));
     assert!((0..20).all(|number| says(&log, &format!("/{number}"))));
+    let lines = fs::read_to_string(&log).expect("readable");
+    assert_eq!(lines.matches(r#""kind":"HTTPRoute","route":"default/all","rule":0,"#).count(), 20, "{lines}");
 }
 
 #[test]

@@ -482,8 +482,9 @@ fn sessions_of_udp() {
     }
     assert_eq!(exchange(&clients[2], "?").as_deref(), Some("a?"));
     assert_eq!(backend.askers(), 3, "the newest stays");
-    wait("the one longest silent has gone", SOON, || {
-        assert_eq!(exchange(&clients[0], "?").as_deref(), Some("a?"));
+    // The first, or the second where the first has spoken again before its worker made room.
+    wait("one of the others has gone", SOON, || {
+        clients[..2].iter().for_each(|client| assert_eq!(exchange(client, "?").as_deref(), Some("a?")));
         backend.askers() > 3
     });
 }

@@ -232,6 +232,9 @@ struct TrafficFlags {
     /// No byte in either direction while a message is under way
     #[arg(long, env = "GAPI_STALL_TIMEOUT", default_value_t = Span(Settings::default().stall_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     stall_timeout: Span,
+    /// The same for calls of gRPC
+    #[arg(long, env = "GAPI_GRPC_IDLE_TIMEOUT", default_value_t = Span(Settings::default().grpc_idle_timeout), value_name = "DURATION", value_parser = some::<Span>)]
+    grpc_idle_timeout: Span,
     /// The same for WebSockets and CONNECT streams
     #[arg(long, env = "GAPI_UPGRADE_IDLE_TIMEOUT", default_value_t = Span(Settings::default().upgrade_idle_timeout), value_name = "DURATION", value_parser = some::<Span>)]
     upgrade_idle_timeout: Span,
@@ -339,6 +342,7 @@ impl TrafficFlags {
             tls_handshake_timeout: self.tls_handshake_timeout.0,
             connect_timeout: self.connect_timeout.0,
             stall_timeout: self.stall_timeout.0,
+            grpc_idle_timeout: self.grpc_idle_timeout.0,
             upgrade_idle_timeout: self.upgrade_idle_timeout.0,
             tcp_idle_timeout: self.tcp_idle_timeout.0,
             udp_idle_timeout: self.udp_idle_timeout.0,

@@ -17,6 +17,9 @@ use std::{
 
 use serde::Serialize;
 
+use super::outcome::Reason;
+use crate::snapshot::Rule;
+
 /// Lines that may wait for the writer.
 const WAITING: usize = 4096;
 /// How long the last lines may take to be written.
@@ -139,10 +142,24 @@ pub(super) struct Entry {
     pub target: String,
     pub protocol: &'static str,
     pub request_id: String,
-    pub route: Option<Arc<str>>,
-    pub rule: usize,
+    pub taken: Option<Taken>,
     pub endpoint: Option<SocketAddr>,
     pub grpc_status: Option<u16>,
+}
+
+/// The rule that took an exchange.
+#[derive(Serialize)]
+pub(super) struct Taken {
+    kind: &'static str,
+    /// `namespace/name`.
+    route: Arc<str>,
+    rule: usize,
+}
+
+impl Taken {
+    pub fn by(rule: &Rule) -> Taken {
+        Taken { kind: rule.kind, route: rule.route.clone(), rule: rule.index }
+    }
 }
 
 /// One line.
@@ -163,13 +180,40 @@ pub(super) struct Line<'a> {
     pub grpc_status: Option<u16>,
     pub reason: &'a str,
     pub fault: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<usize>,
+    #[serde(flatten)]
+    pub taken: Option<&'a Taken>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<SocketAddr>,
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub milliseconds: f64,
+}
+
+impl Line<'_> {
+    /// What there is to say of every exchange, also of one without a request; it ends now.
+    pub fn new(client: IpAddr, protocol: &'static str, reason: Reason) -> Line<'static> {
+        Line {
+            time: format!("{:.3}", jiff::Timestamp::now()),
+            client: client.to_canonical(),
+            method: "",
+            host: "",
+            target: "",
+            protocol,
+            request_id: "",
+            status: 0,
+            grpc_status: None,
+            reason: reason.word(),
+            fault: reason.fault().word(),
+            taken: None,
+            endpoint: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            milliseconds: 0.0,
+        }
+    }
+}
+
+/// Milliseconds since `started`.
+pub(super) fn milliseconds(started: Instant) -> f64 {
+    started.elapsed().as_micros() as f64 / 1000.0
 }

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use super::{
     Connection, Worker,
-    access_log::{Entry, Line},
+    access_log::{Entry, Line, milliseconds},
     clock::Watch,
     field::Present,
     gate::Gate,
@@ -25,25 +25,7 @@ use super::{
 pub fn refuse(worker: &Worker, connection: &Connection, protocol: &'static str, reason: Reason, status: u16) {
     worker.counters.ended(reason, status);
     let Some(log) = &worker.access_log else { return };
-    log.put(&Line {
-        time: format!("{:.3}", jiff::Timestamp::now()),
-        client: connection.peer.ip().to_canonical(),
-        method: "",
-        host: "",
-        target: "",
-        protocol,
-        request_id: "",
-        status,
-        grpc_status: None,
-        reason: reason.word(),
-        fault: reason.fault().word(),
-        route: None,
-        rule: None,
-        endpoint: None,
-        bytes_received: 0,
-        bytes_sent: 0,
-        milliseconds: 0.0,
-    });
+    log.put(&Line { status, ..Line::new(connection.peer.ip(), protocol, reason) });
 }
 
 /// Counted and logged when it is dropped.
@@ -79,12 +61,15 @@ impl Exchange {
     ) -> Rc<Exchange> {
         worker.keep_house();
         let typed = request.version() == Version::HTTP_2 && present.has(Present::CONTENT_TYPE);
+        let is_grpc = typed && grpc::is_spoken(request.headers());
+        let settings = &worker.settings;
+        let limit = if is_grpc { settings.grpc_idle_timeout } else { settings.stall_timeout };
         Rc::new(Exchange {
             worker: worker.clone(),
             connection: connection.clone(),
-            watch: Watch::new(&worker.clock, worker.settings.stall_timeout),
+            watch: Watch::new(&worker.clock, limit),
             version: request.version(),
-            is_grpc: typed && grpc::is_spoken(request.headers()),
+            is_grpc,
             reason: Cell::new(Reason::ClientGone),
             status: Cell::new(0),
             awaits_client: Cell::new(false),
@@ -152,22 +137,18 @@ impl Exchange {
     fn line<'a>(&self, entry: &'a Entry) -> Line<'a> {
         Line {
             time: jiff::Timestamp::try_from(entry.time).map(|time| format!("{time:.3}")).unwrap_or_default(),
-            client: self.connection.peer.ip().to_canonical(),
             method: &entry.method,
             host: &entry.host,
             target: &entry.target,
-            protocol: entry.protocol,
             request_id: &entry.request_id,
             status: self.status.get(),
             grpc_status: entry.grpc_status,
-            reason: self.reason.get().word(),
-            fault: self.reason.get().fault().word(),
-            route: entry.route.as_deref(),
-            rule: entry.route.as_ref().map(|_| entry.rule),
+            taken: entry.taken.as_ref(),
             endpoint: entry.endpoint,
             bytes_received: self.received.get(),
             bytes_sent: self.sent.get(),
-            milliseconds: entry.started.elapsed().as_micros() as f64 / 1000.0,
+            milliseconds: milliseconds(entry.started),
+            ..Line::new(self.connection.peer.ip(), entry.protocol, self.reason.get())
         }
     }
 }
@@ -185,8 +166,7 @@ fn entry<B>(request: &http::Request<B>) -> Entry {
             _ => "HTTP/1.1",
         },
         request_id: String::new(),
-        route: None,
-        rule: 0,
+        taken: None,
         endpoint: None,
         grpc_status: None,
     }

@@ -7,7 +7,9 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::{
-    Connection, Worker, answer,
+    Connection, Worker,
+    access_log::Taken,
+    answer,
     body::Body,
     choose::{self, choose},
     exchange::Exchange,
@@ -138,8 +140,7 @@ async fn route(exchange: &Rc<Exchange>, snapshot: &Snapshot, entered: Entered) -
     }
     let Matched { rule, prefix } = choose(snapshot, connection, authority.name(), &head)?;
     exchange.note(|entry| {
-        entry.route = Some(rule.route.clone());
-        entry.rule = rule.index;
+        entry.taken = Some(Taken::by(rule));
     });
     if let Some(wanted) = &mut rest.wanted
         && let Some(listener) = choose::listener(snapshot, connection, authority.name())

@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 use super::{
     Connection, Worker,
     accept::Permit,
-    access_log::Line,
+    access_log::{Line, Taken, milliseconds},
     drain::Handle,
     outcome::Reason,
     pulse::Phase,
@@ -60,7 +60,7 @@ pub async fn serve(worker: Rc<Worker>, connection: Connection, handle: Rc<Handle
         connection: &connection,
         handle: &handle,
         started: Instant::now(),
-        route: None,
+        taken: None,
         endpoint: None,
         received: Cell::new(0),
         sent: Cell::new(0),
@@ -83,7 +83,7 @@ struct Stream<'a> {
     connection: &'a Connection,
     handle: &'a Handle,
     started: Instant,
-    route: Option<(Arc<str>, usize)>,
+    taken: Option<Taken>,
     endpoint: Option<SocketAddr>,
     received: Cell<u64>,
     sent: Cell<u64>,
@@ -96,7 +96,7 @@ impl Stream<'_> {
         let backend = {
             let snapshot = worker.snapshots.pin();
             let rule = rule(&snapshot, self.connection).ok_or(Reason::NoRoute)?;
-            self.route = Some((rule.route.clone(), rule.index));
+            self.taken = Some(Taken::by(rule));
             backend(worker, &snapshot, rule)?
         };
         let mut tried: Vec<SocketAddr> = Vec::new();
@@ -151,23 +151,13 @@ impl Stream<'_> {
         let Some(log) = &self.worker.access_log else { return };
         let tls = self.connection.tls.as_ref();
         log.put(&Line {
-            time: format!("{:.3}", jiff::Timestamp::now()),
-            client: self.connection.peer.ip().to_canonical(),
-            method: "",
             host: tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or(""),
-            target: "",
-            protocol: if tls.is_some() { "TLS" } else { "TCP" },
-            request_id: "",
-            status: 0,
-            grpc_status: None,
-            reason: reason.word(),
-            fault: reason.fault().word(),
-            route: self.route.as_ref().map(|(route, _)| &**route),
-            rule: self.route.as_ref().map(|(_, rule)| *rule),
+            taken: self.taken.as_ref(),
             endpoint: self.endpoint,
             bytes_received: self.received.get(),
             bytes_sent: self.sent.get(),
-            milliseconds: self.started.elapsed().as_micros() as f64 / 1000.0,
+            milliseconds: milliseconds(self.started),
+            ..Line::new(self.connection.peer.ip(), if tls.is_some() { "TLS" } else { "TCP" }, reason)
         });
     }
 }

@@ -105,7 +105,9 @@ impl Worker {
         denied: DenyReader,
         access_log: Option<AccessLog>,
     ) -> Rc<Worker> {
-        let clock = Rc::new(Clock::new(settings.stall_timeout.min(settings.backend_idle_timeout)));
+        let clock = Rc::new(Clock::new(
+            settings.stall_timeout.min(settings.grpc_idle_timeout).min(settings.backend_idle_timeout),
+        ));
         let connections = Connections::new(&settings);
         Rc::new(Worker {
             index,

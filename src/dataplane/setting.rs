@@ -23,6 +23,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// No byte in either direction while a message is under way.
     pub stall_timeout: Duration,
+    /// The same for calls of gRPC.
+    pub grpc_idle_timeout: Duration,
     /// The same for WebSockets and CONNECT streams.
     pub upgrade_idle_timeout: Duration,
     /// The same for connections of TCP and TLS listeners.
@@ -71,6 +73,7 @@ impl Default for Settings {
             tls_handshake_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(60),
+            grpc_idle_timeout: Duration::from_secs(3600),
             upgrade_idle_timeout: Duration::from_secs(3600),
             tcp_idle_timeout: Duration::from_secs(3600),
             udp_idle_timeout: Duration::from_secs(60),

@@ -151,7 +151,7 @@ fn a_slow_head_gets_408_and_silence_nothing() {
 
 #[test]
 fn connections_are_bounded_and_idle_ones_make_room() {
-    let (gateway, address) = Gateway::plain(Settings { max_connections: 8, ..short() });
+    let (gateway, address) = Gateway::plain(Settings { max_connections: 8, ..Settings::default() });
     let idle: Vec<_> = (0..8).map(|_| connect(address)).collect();
     wait_until("full", || gateway.open() == 8);
     assert_eq!(status(&exchange(address, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")), 404);

@@ -103,6 +103,25 @@ fn what_is_left_of_a_request_does_not_outlive_its_answer_for_long() {
     });
 }
 
+/// As one that waits for news is.
+#[test]
+fn a_call_may_be_silent_for_longer_than_another_request() {
+    let slow = backend(|request, mut respond, _| async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let mut down = respond.send_response(ok(), false).expect("open");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        down.send_trailers(fields(&[("grpc-status", "0")])).expect("open");
+        drop(request);
+    });
+    let served = Routes::to(slow).settings(|settings| settings.stall_timeout = Duration::from_secs(1)).start();
+    run(async {
+        let mut call = open(&mut connect(served.address).await, "/pkg.Svc/Watch", &[]).await;
+        let _ = call.up.send_data("message".into(), true);
+        let answer = call.whole().await.expect("an answer");
+        assert_eq!(answer.trailers.expect("trailers")["grpc-status"], "0");
+    });
+}
+
 #[test]
 fn a_client_goes_away() {
     let (endpoint, mut ends) = waiting();

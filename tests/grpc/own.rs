@@ -153,8 +153,9 @@ fn when_time_is_over() {
     for reason in [Reason::RequestTimeout, Reason::BackendTimeout, Reason::DeadlinePassed] {
         wait_until(reason.word(), || served.ended(reason) == 1);
     }
-    let stalled = Routes::to(hanging).settings(|settings| settings.stall_timeout = Duration::from_millis(400)).start();
-    assert_eq!(self::code(&stalled, "/pkg.Svc/Get"), "4");
+    let idle = Duration::from_millis(400);
+    let silent = Routes::to(hanging).settings(|settings| settings.grpc_idle_timeout = idle).start();
+    assert_eq!(self::code(&silent, "/pkg.Svc/Get"), "4");
 }
 
 #[test]

@@ -21,7 +21,14 @@ use super::{
     places::Place,
 };
 use crate::{
-    dataplane::{Worker, accept::by_family, access_log::Line, counter::add_many, layer4, outcome::Reason},
+    dataplane::{
+        Worker,
+        accept::by_family,
+        access_log::{Line, Taken, milliseconds},
+        counter::add_many,
+        layer4,
+        outcome::Reason,
+    },
     snapshot::{Backend, Rule, Snapshot, Socket as Listeners},
 };
 
@@ -40,7 +47,7 @@ pub struct Session {
     /// The socket that the client's last datagram came over, and that answers go over.
     passage: RefCell<Passage>,
     client: SockAddr,
-    route: Option<(Arc<str>, usize)>,
+    taken: Option<Taken>,
     /// Chosen once; without one, what comes is dropped.
     backend: Result<Arc<Backend>, Reason>,
     upstream: RefCell<Option<Upstream>>,
@@ -80,7 +87,7 @@ impl Session {
             key,
             passage: RefCell::new(Passage::new(listening.clone(), worker.index)),
             client: key.client.into(),
-            route: rule.map(|rule| (rule.route.clone(), rule.index)),
+            taken: rule.map(Taken::by),
             trouble: Cell::new(backend.as_ref().err().copied()),
             backend,
             upstream: RefCell::new(None),
@@ -204,23 +211,12 @@ impl Session {
         worker.counters.ended(reason, 0);
         let Some(log) = &worker.access_log else { return };
         log.put(&Line {
-            time: format!("{:.3}", jiff::Timestamp::now()),
-            client: self.key.client.ip().to_canonical(),
-            method: "",
-            host: "",
-            target: "",
-            protocol: "UDP",
-            request_id: "",
-            status: 0,
-            grpc_status: None,
-            reason: reason.word(),
-            fault: reason.fault().word(),
-            route: self.route.as_ref().map(|(route, _)| &**route),
-            rule: self.route.as_ref().map(|(_, rule)| *rule),
+            taken: self.taken.as_ref(),
             endpoint: self.endpoint.get(),
             bytes_received: self.received.get(),
             bytes_sent: self.sent.get(),
-            milliseconds: self.started.elapsed().as_micros() as f64 / 1000.0,
+            milliseconds: milliseconds(self.started),
+            ..Line::new(self.key.client.ip(), "UDP", reason)
         });
     }
 }
