@@ -10,8 +10,6 @@ mod call;
 #[path = "grpc/stage.rs"]
 mod stage;
 
-#[path = "grpc/client.rs"]
-mod client;
 #[path = "grpc/end.rs"]
 mod end;
 #[path = "grpc/own.rs"]
