@@ -30,7 +30,7 @@ use crate::snapshot::{Backend, Host, Listener, Rule, Snapshot};
 /// Endpoints that are tried for one connection.
 const MAX_CONNECTS: usize = 4;
 /// Peers that are gone without a word are found out after about two minutes.
-const KEEPALIVE: TcpKeepalive =
+pub const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
 /// The client's side.

@@ -26,6 +26,7 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Mutex};
 
 use super::{
@@ -33,6 +34,7 @@ use super::{
     backend_stream::BackendStream,
     counter::add,
     interest::{Carried, Executor, Interest},
+    layer4::KEEPALIVE,
     outcome::Reason,
     turn::Wire,
     upload::Upload,
@@ -43,8 +45,12 @@ use crate::snapshot::Protocol;
 const PASSED_OVER: Duration = Duration::from_secs(3);
 /// Shared connections to one endpoint; beyond them streams wait their turn.
 const MAX_SHARED: usize = 16;
-const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Servers of gRPC end a connection that is pinged more often than every five minutes without data (their
+/// `min_ping_interval_without_data`); TCP finds out sooner who is gone.
+const PING_INTERVAL: Duration = Duration::from_secs(330);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is sent to a backend of HTTP/2 is acknowledged within this time, or the connection is lost.
+const ACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// All of a worker's backend connections.
 #[derive(Default)]
@@ -426,10 +432,6 @@ fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
     std::error::Error::source(error)?.downcast_ref()
 }
 
-async fn connect(worker: &Worker, endpoint: SocketAddr) -> Result<TokioIo<BackendStream>, Reason> {
-    connect_tcp(worker, endpoint).await.map(|stream| TokioIo::new(BackendStream::new(Wire::new(stream))))
-}
-
 /// Connects to an endpoint, which is passed over for a while where that fails.
 ///
 /// # Errors
@@ -451,8 +453,12 @@ pub async fn connect_tcp(worker: &Worker, endpoint: SocketAddr) -> Result<TcpStr
     Err(failed)
 }
 
+fn wire(stream: TcpStream) -> TokioIo<BackendStream> {
+    TokioIo::new(BackendStream::new(Wire::new(stream)))
+}
+
 async fn connect_http1(worker: &Worker, endpoint: SocketAddr) -> Result<Exclusive, Reason> {
-    let io = connect(worker, endpoint).await?;
+    let io = wire(connect_tcp(worker, endpoint).await?);
     let mut builder = http1::Builder::new();
     builder.max_buf_size(worker.settings.max_head.max(8 << 10)).max_header_size(worker.settings.max_head);
     let (sender, connection) = builder.handshake(io).await.map_err(|_| Reason::ConnectFailed)?;
@@ -460,7 +466,12 @@ async fn connect_http1(worker: &Worker, endpoint: SocketAddr) -> Result<Exclusiv
 }
 
 async fn connect_http2(worker: &Worker, endpoint: SocketAddr) -> Result<Shared, Reason> {
-    let io = connect(worker, endpoint).await?;
+    let stream = connect_tcp(worker, endpoint).await?;
+    let socket = SockRef::from(&stream);
+    // Without them the kernel takes longer to see that a backend is gone, and everything else is as it was.
+    _ = socket.set_tcp_keepalive(&KEEPALIVE);
+    _ = socket.set_tcp_user_timeout(Some(ACKNOWLEDGED));
+    let io = wire(stream);
     let Settings { h2_stream_window, h2_connection_window, h2_max_header_list, .. } = *worker.settings;
     let executor = Executor::default();
     let (sender, connection) = http2::Builder::new(executor.clone())

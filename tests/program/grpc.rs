@@ -89,8 +89,20 @@ fn calls(rules: &[Value]) -> Value {
 
 /// Each method of the service by its name, most of them to `backend`.
 fn methods(backend: &str) -> Vec<Value> {
-    let known =
-        ["Say", "Join", "Repeat", "Talk", "Remaining", "Sleep", "Endless", "HasEnded", "Fail", "FailLate", "Die"];
+    let known = [
+        "Say",
+        "Join",
+        "Repeat",
+        "Talk",
+        "Remaining",
+        "Sleep",
+        "Rest",
+        "Endless",
+        "HasEnded",
+        "Fail",
+        "FailLate",
+        "Die",
+    ];
     let exact = |service: &str, method: &str| json!({"method": {"service": service, "method": method}});
     let all: Vec<Value> = known.iter().map(|method| exact("gapi.test.Echo", method)).collect();
     let rule = |matches: Vec<Value>, backend: &str| {
@@ -167,6 +179,11 @@ fn deadlines_reach_the_server() {
 #[test]
 fn cancels_reach_the_server() {
     both("cancels");
+}
+
+#[test]
+fn a_silent_call_is_left_alone() {
+    both("silence");
 }
 
 #[test]

@@ -163,6 +163,11 @@ def cancels(channel):
     equal(unary(channel, "Say", b"still")[0], b"still")
 
 
+def silence(channel):
+    """Longer than a gateway takes that asks every 20 seconds whether the server is still there: such a one is cut off."""
+    equal(list(channel.unary_stream(path("Rest"))(b"65", timeout=100)), [b"65", b"65"])
+
+
 def a_server_that_dies(channel, directory):
     sign = os.path.join(directory, "die")
     stream = channel.unary_stream(path("Die"))(sign.encode(), timeout=PATIENCE)
@@ -213,6 +218,7 @@ SCENARIOS = [
     statuses,
     deadlines,
     cancels,
+    silence,
     a_server_that_dies,
     held,
     answers_of_the_gateway,

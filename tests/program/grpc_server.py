@@ -49,6 +49,12 @@ class Echo:
         over.wait()
         return b""
 
+    def rest(self, request, context):
+        """Says it at once, and once more after so many seconds."""
+        yield request
+        time.sleep(int(request))
+        yield request
+
     def endless(self, request, context):
         context.add_callback(lambda: ended.add(request))
         number = 0
@@ -84,6 +90,7 @@ class Echo:
             "Talk": grpc.stream_stream_rpc_method_handler(self.talk),
             "Remaining": grpc.unary_unary_rpc_method_handler(self.remaining),
             "Sleep": grpc.unary_unary_rpc_method_handler(self.sleep),
+            "Rest": grpc.unary_stream_rpc_method_handler(self.rest),
             "Endless": grpc.unary_stream_rpc_method_handler(self.endless),
             "HasEnded": grpc.unary_unary_rpc_method_handler(self.has_ended),
             "Fail": grpc.unary_unary_rpc_method_handler(self.fail),
@@ -92,10 +99,12 @@ class Echo:
         }
 
 
+# It ends a connection at the second ping that comes within five minutes of another without data (by default, at the third).
+OPTIONS = [("grpc.so_reuseport", 0), ("grpc.http2.max_ping_strikes", 1)]
 servers = []
 for argument in sys.argv[1:]:
     name, port = argument.split("=")
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=OPTIONS)
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, Echo(name).methods())])
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
