@@ -1,7 +1,7 @@
 //! The loop: one pass after another, and what was last good.
 //!
 //! Everything that changes comes here as a reason for a pass: the watch, a reload, an ExternalName that resolved anew, a
-//! socket to try again. The control runtime is a thread of its own; the workers never wait for it.
+//! socket to try again. Only which way TCP and UDP traffic takes is reported without one. The control runtime is a thread of its own; the workers never wait for it.
 
 use std::{
     collections::HashSet,
@@ -92,6 +92,7 @@ async fn control(options: Arc<RunOptions>, mut pass: Pass, mut lock: Option<Lock
             () = pass.reporter.done() => {}
             () = pass.engine.changed() => pass.run().await,
             () = pass.deny.changed() => pass.run().await,
+            () = pass.kernel_path.changed() => pass.follow_paths(),
             () = sleep_until(next.into()) => {
                 poll = if poll <= Instant::now() { Instant::now() + POLL } else { poll };
                 lock = lock.or_else(|| late_lock(&options));

@@ -93,6 +93,8 @@
 //!   calls in it (0.2 a call); what is left are h2 and hyper: a table entry, a task and several moves for each stream.
 //! - 2026-11-24: with `--kernel auto` no program is loaded before a TCP or UDP listener has an endpoint on another machine.
 //!   The packaged service has no privilege for it unless the drop-in is installed: what goes that way passes no nftables.
+//! - 2026-11-24: the kernel path tells which way traffic takes after the pass, and status alone is written anew then. Until
+//!   it has, the condition stands with the generation that it was said of: leaving it out would lose its time at each edit.
 //! - 2026-11-24: what is left of a request over HTTP/2 is read for a second when its answer is there: the reset that RFC 9113
 //!   allows made curl throw away one answer in four.
 

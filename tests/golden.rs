@@ -22,7 +22,11 @@ use gapi::{
     graph::{self, Addresses, LastGood},
     manifest::{Object, parse::parse_file, span::Bounds},
     plan,
-    status::{self, Published, ReportInput, StatusDocument, yaml::to_yaml},
+    status::{
+        self, Published, ReportInput, StatusDocument,
+        path::{Paths, Way},
+        yaml::to_yaml,
+    },
 };
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -40,6 +44,26 @@ struct Setting {
     unbound: BTreeMap<SocketAddr, String>,
     /// Sockets that nobody has tried to bind yet.
     pending: BTreeSet<SocketAddr>,
+    /// Which way the traffic of layer-4 listeners takes, where that is known.
+    paths: Option<BTreeMap<Arc<str>, Vec<WaySetting>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WaySetting {
+    address: SocketAddr,
+    route: Arc<str>,
+    kernel: bool,
+    #[serde(default)]
+    user: Vec<String>,
+}
+
+impl Setting {
+    fn paths(&self) -> Option<Paths> {
+        let way = |way: &WaySetting| Way::new(way.address, way.route.clone(), way.kernel, &way.user);
+        let paths = self.paths.as_ref()?.iter();
+        Some(paths.map(|(listener, ways)| (listener.clone(), ways.iter().map(way).collect())).collect())
+    }
 }
 
 impl Default for Setting {
@@ -51,6 +75,7 @@ impl Default for Setting {
             assigned: BTreeMap::new(),
             unbound: BTreeMap::new(),
             pending: BTreeSet::new(),
+            paths: None,
         }
     }
 }
@@ -95,7 +120,9 @@ fn pass(text: &[u8], setting: &Setting, now: &str, last_good: &LastGood, before:
     let published = published(&plan, setting);
     let previous: BTreeMap<ObjectKey, Arc<Value>> =
         before.iter().map(|document| (document.key.clone(), Arc::new(document.value.clone()))).collect();
-    let input = ReportInput { objects: &objects, previous: &previous, now, unchanged: &HashSet::new() };
+    let (unchanged, paths) = (HashSet::new(), setting.paths());
+    let input =
+        ReportInput { objects: &objects, previous: &previous, now, unchanged: &unchanged, paths: paths.as_ref() };
     let documents = status::report(&graph, &published, &input);
     Outcome { plan, documents, findings, last_good: graph.last_good() }
 }
@@ -210,7 +237,7 @@ fn lists(document: &Value, subject: Subject) -> Vec<&Value> {
     match (subject, document["kind"].as_str().unwrap()) {
         (Subject::Class, "GatewayClass") | (Subject::Gateway, "Gateway") => vec![&status["conditions"]],
         (Subject::Listener, "Gateway") => each("listeners").map(|one| &one["conditions"]).collect(),
-        (Subject::Route, "HTTPRoute") => each("parents")
+        (Subject::Route, "HTTPRoute" | "TCPRoute" | "UDPRoute") => each("parents")
             .filter(|one| one["controllerName"] == CONTROLLER_NAME)
             .map(|one| &one["conditions"])
             .collect(),
@@ -225,6 +252,46 @@ fn has(document: &Value, reason: &Reason) -> bool {
             && condition["reason"] == reason.name
     };
     lists(document, reason.subject).iter().any(|list| list.as_array().is_some_and(|list| list.iter().any(is)))
+}
+
+/// The condition `gapi.dev/KernelPath` of each parent of a route.
+fn path_conditions(outcome: &Outcome, kind: &str, name: &str) -> Vec<Value> {
+    let key = ObjectKey::new(kind, "default", name);
+    let document = &outcome.documents.iter().find(|document| document.key == key).expect("the case has it").value;
+    let conditions = document["status"]["parents"].as_array().into_iter().flatten().flat_map(|parent| {
+        let conditions = parent["conditions"].as_array().expect("a list").iter();
+        conditions.filter(|condition| condition["type"] == "gapi.dev/KernelPath").cloned()
+    });
+    conditions.collect()
+}
+
+#[test]
+fn what_was_said_of_the_path_stands_until_it_is_known() {
+    let folder = folder().join("route-paths");
+    let text = fs::read_to_string(folder.join("in.yaml")).unwrap();
+    let known: Setting = serde_yaml::from_str(&fs::read_to_string(folder.join("setting.yaml")).unwrap()).unwrap();
+    let pass = |text: &str, setting: &Setting, now: &str, before: &[StatusDocument]| {
+        pass(text.as_bytes(), setting, now, &LastGood::default(), before)
+    };
+    let of = |outcome: &Outcome| path_conditions(outcome, "TCPRoute", "far");
+    let first = pass(&text, &known, "2026-01-01T00:00:00Z", &[]);
+    assert_eq!(of(&first)[0]["reason"], "Kernel");
+
+    // Edited, and it is not known yet what the edit comes to.
+    let edited = text.replace("name: far, generation: 1", "name: far, generation: 2");
+    assert_ne!(text, edited);
+    let between = pass(&edited, &Setting::default(), "2026-01-02T00:00:00Z", &first.documents);
+    assert_eq!(of(&between), of(&first));
+    assert_eq!(of(&between)[0]["observedGeneration"], 1);
+
+    let after = pass(&edited, &known, "2026-01-03T00:00:00Z", &between.documents);
+    assert_eq!(of(&after)[0]["observedGeneration"], 2);
+    assert_eq!(of(&after)[0]["lastTransitionTime"], "2026-01-01T00:00:00Z");
+
+    let refused = edited.replace("sectionName: far", "sectionName: nowhere");
+    let refused = pass(&refused, &Setting::default(), "2026-01-04T00:00:00Z", &after.documents);
+    assert!(of(&refused).is_empty(), "a parent that does not take the route has no path");
+    assert!(of(&alone(&text)).is_empty(), "nothing is known of it in a check");
 }
 
 #[test]

@@ -218,6 +218,96 @@ fn clients_keep_their_address_where_it_is_asked_for() {
     });
 }
 
+/// Listeners and TCPRoutes `far`, `near` and `mixed`, by the endpoints that they have.
+fn three_ways(mixed: &[&str]) -> String {
+    let all: [(&str, u16, &[&str]); 3] =
+        [("far", 5432, &[BACKEND]), ("near", 5433, &["127.0.0.1:7001"]), ("mixed", 5434, mixed)];
+    let listeners = all.map(|(name, port, _)| manifest::listener(name, "TCP", port));
+    let mut documents = vec![manifest::gateway("edge", &listeners)];
+    for (name, _, endpoints) in all {
+        let endpoints: Vec<SocketAddr> = endpoints.iter().map(|one| one.parse().expect("an address")).collect();
+        documents.push(manifest::layer4_route("TCPRoute", name, "edge", name, name));
+        documents.extend(manifest::service(name, &endpoints));
+    }
+    manifest::file(&documents)
+}
+
+/// Condition `gapi.dev/KernelPath` in the status file of a TCPRoute.
+fn path_of(gapi: &Gapi, route: &str) -> Option<serde_json::Value> {
+    let file = gapi.status_file(&format!("default/tcproutes/{route}.yaml"));
+    let document: serde_json::Value = serde_yaml::from_str(&file).ok()?;
+    let conditions = document["status"]["parents"][0]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == "gapi.dev/KernelPath").cloned()
+}
+
+/// Waits until the condition of a route has this reason and its message ends so.
+fn wait_for_path(gapi: &Gapi, route: &str, reason: &str, end: &str) -> serde_json::Value {
+    wait(&format!("{route} is {reason}, {end}"), PATIENCE, || {
+        path_of(gapi, route).is_some_and(|path| {
+            path["reason"] == reason && path["message"].as_str().is_some_and(|message| message.ends_with(end))
+        })
+    });
+    path_of(gapi, route).expect("it was there")
+}
+
+#[test]
+fn the_status_of_a_route_says_which_way_its_traffic_takes() {
+    in_own_network(&[], || {
+        let _stage = Stage::new();
+        let start = Start::new().flag("--address", "192.0.2.1");
+        let gapi = start.file("all.yaml", three_ways(&[BACKEND, "127.0.0.1:7001"])).serve();
+        wait("it is known which way traffic goes", PATIENCE, || path_of(&gapi, "far").is_some());
+        if !path(&gapi).contains("kernel for") {
+            eprintln!("skipped: {}", path(&gapi));
+            return;
+        }
+        let local = "user space: endpoint 127.0.0.1:7001 is on this machine";
+        let far = wait_for_path(&gapi, "far", "Kernel", "is carried by the kernel");
+        assert_eq!((&far["status"], &far["observedGeneration"]), (&"True".into(), &1.into()));
+        assert_eq!(wait_for_path(&gapi, "near", "UserSpace", local)["status"], "False");
+        let mixed = wait_for_path(&gapi, "mixed", "KernelAndUserSpace", local);
+        assert_eq!(mixed["status"], "True");
+        let table = gapi.ask(&["get", "tcproutes", "-o", "wide"]).text;
+        for (route, path) in [("far", "kernel"), ("near", "user"), ("mixed", "kernel+user")] {
+            let line = table.lines().find(|line| line.starts_with(route)).unwrap_or_default();
+            assert_eq!(line.split_whitespace().last(), Some(path), "{table}");
+        }
+        let page = gapi.ask(&["describe", "tcproute", "near"]).text;
+        let line = "listener near: accepted; gapi.dev/KernelPath False (UserSpace): Traffic is carried by";
+        assert!(page.contains(line), "{page}");
+
+        // An endpoint less, then two more; nothing of it changes the other routes.
+        gapi.put("all.yaml", three_ways(&[BACKEND]));
+        wait_for_path(&gapi, "mixed", "Kernel", "is carried by the kernel");
+        gapi.put("all.yaml", three_ways(&[BACKEND, "127.0.0.1:7001", "127.0.0.2:7001"]));
+        let both = "127.0.0.1:7001 is on this machine, endpoint 127.0.0.2:7001 is on this machine";
+        let again = wait_for_path(&gapi, "mixed", "KernelAndUserSpace", both);
+        assert_eq!(again["lastTransitionTime"], mixed["lastTransitionTime"]);
+        assert_eq!(path_of(&gapi, "far"), Some(far.clone()));
+
+        // The backend's address comes to this machine: no file changes, and no pass is needed.
+        ip("address add 198.51.100.2/32 dev lo");
+        wait_for_path(&gapi, "far", "UserSpace", "user space: endpoint 198.51.100.2:7000 is on this machine");
+        ip("address del 198.51.100.2/32 dev lo");
+        let far = wait_for_path(&gapi, "far", "Kernel", "is carried by the kernel");
+
+        let (_, start) = gapi.end(Signal::TERM, PATIENCE);
+        // So that a new time would be another.
+        thread::sleep(Duration::from_millis(1100));
+        let gapi = start.flag("--address", "192.0.2.1").serve();
+        wait("the programs are taken over", PATIENCE, || path(&gapi).contains("kernel for"));
+        assert_eq!(wait_for_path(&gapi, "far", "Kernel", "is carried by the kernel"), far);
+
+        let (_, start) = gapi.end(Signal::TERM, PATIENCE);
+        let gapi = start.flag("--address", "192.0.2.1").flag("--kernel", "off").serve();
+        for route in ["far", "near", "mixed"] {
+            wait_for_path(&gapi, route, "UserSpace", "is carried by user space: --kernel is off");
+        }
+        let detached = Command::new(BINARY).args(["kernel", "detach"]).status().expect("it runs");
+        assert!(detached.success());
+    });
+}
+
 #[test]
 fn without_it_user_space_serves_the_same() {
     in_own_network(&[], || {

@@ -49,39 +49,42 @@ fn assert_same(one: &Graph, other: &Graph) {
 #[test]
 fn what_is_taken_over_is_what_would_come_anew() {
     let pool = pool();
-    let mut random = fastrand::Rng::with_seed(11);
-    let mut objects: BTreeMap<ObjectKey, Arc<Object>> = BTreeMap::new();
-    let (mut last_good, mut hosts) = (LastGood::default(), plan::Hosts::default());
     let (mut taken_over, mut resolved) = (0, 0);
-    let mut before: Vec<Arc<graph::Route>> = Vec::new();
-    for _ in 0..EDITS {
-        for _ in 0..random.usize(1..4) {
-            // Rarely of the kinds that Gateways, and so all routes, look at: each change has everything resolved anew.
-            let rarely = random.usize(0..20) == 0;
-            let object = loop {
-                let object = &pool[random.usize(0..pool.len())];
-                let own = object.kind.is_route()
-                    || matches!(object.kind, Kind::Service | Kind::EndpointSlice | Kind::Endpoints);
-                if own != rarely {
-                    break object;
+    // Several: how much of one is taken over depends on which Gateways are drawn.
+    for seed in 11..15 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut objects: BTreeMap<ObjectKey, Arc<Object>> = BTreeMap::new();
+        let (mut last_good, mut hosts) = (LastGood::default(), plan::Hosts::default());
+        let mut before: Vec<Arc<graph::Route>> = Vec::new();
+        for _ in 0..EDITS {
+            for _ in 0..random.usize(1..4) {
+                // Rarely of the kinds that Gateways, and so all routes, look at: each change has everything resolved anew.
+                let rarely = random.usize(0..20) == 0;
+                let object = loop {
+                    let object = &pool[random.usize(0..pool.len())];
+                    let own = object.kind.is_route()
+                        || matches!(object.kind, Kind::Service | Kind::EndpointSlice | Kind::Endpoints);
+                    if own != rarely {
+                        break object;
+                    }
+                };
+                match random.usize(0..4) {
+                    0 => _ = objects.remove(&object.key),
+                    _ => _ = objects.insert(object.key.clone(), object.clone()),
                 }
-            };
-            match random.usize(0..4) {
-                0 => _ = objects.remove(&object.key),
-                _ => _ = objects.insert(object.key.clone(), object.clone()),
             }
+            let list: Arc<[_]> = objects.values().cloned().collect();
+            let (graph, plan) = pass(&list, &last_good, &mut hosts);
+            let anew = LastGood { known: Default::default(), ..last_good };
+            let (graph_anew, plan_anew) = pass(&list, &anew, &mut plan::Hosts::default());
+            assert_same(&graph, &graph_anew);
+            assert_eq!(plan, plan_anew);
+            let is_known = |route: &&Arc<graph::Route>| before.iter().any(|before| Arc::ptr_eq(before, route));
+            taken_over += graph.routes.iter().filter(is_known).count();
+            resolved += graph.routes.len();
+            last_good = graph.last_good();
+            before = graph.routes;
         }
-        let list: Arc<[_]> = objects.values().cloned().collect();
-        let (graph, plan) = pass(&list, &last_good, &mut hosts);
-        let anew = LastGood { known: Default::default(), ..last_good };
-        let (graph_anew, plan_anew) = pass(&list, &anew, &mut plan::Hosts::default());
-        assert_same(&graph, &graph_anew);
-        assert_eq!(plan, plan_anew);
-        let is_known = |route: &&Arc<graph::Route>| before.iter().any(|before| Arc::ptr_eq(before, route));
-        taken_over += graph.routes.iter().filter(is_known).count();
-        resolved += graph.routes.len();
-        last_good = graph.last_good();
-        before = graph.routes;
     }
     assert!(taken_over * 20 > resolved, "{taken_over} of {resolved} routes were taken over");
 }

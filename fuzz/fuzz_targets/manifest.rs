@@ -44,9 +44,11 @@ fuzz_target!(|data: &[u8]| {
     let first = plan::lower(&graph, &mut hosts);
     let _ = plan::shadowed(&graph, &input);
     let (snapshot, _) = compile(&first, None, &BTreeMap::new());
-    let published = Published { sockets: first.sockets.keys().map(|address| (*address, Ok(()))).collect() };
+    let bound = first.sockets.keys().map(|address| (*address, Ok(()))).collect();
+    let published = Published { sockets: bound, ..Published::default() };
     let previous: BTreeMap<ObjectKey, Arc<serde_json::Value>> = BTreeMap::new();
-    let report = ReportInput { objects: &objects, previous: &previous, now, unchanged: &HashSet::new() };
+    let unchanged = HashSet::new();
+    let report = ReportInput { objects: &objects, previous: &previous, now, unchanged: &unchanged, paths: None };
     status::report(&graph, &published, &report);
 
     let last_good = graph.last_good();

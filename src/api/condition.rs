@@ -1,4 +1,5 @@
-//! Registry of every condition type and reason that gapi writes, in the spec's own words.
+//! Registry of every condition type and reason that gapi writes, in the spec's own words; types of gapi's own have its
+//! domain before them, as the spec wants it.
 //!
 //! Status is made of these constants alone; a golden case holds each of them.
 
@@ -121,4 +122,7 @@ reasons! {
     ROUTE_UNSUPPORTED_PROTOCOL = Route "ResolvedRefs" "False" "UnsupportedProtocol";
     ROUTE_PARTIALLY_INVALID = Route "PartiallyInvalid" "True" "UnsupportedValue";
     ROUTE_PARTIALLY_INCOMPATIBLE = Route "PartiallyInvalid" "True" "IncompatibleFilters";
+    ROUTE_IN_KERNEL = Route "gapi.dev/KernelPath" "True" "Kernel";
+    ROUTE_IN_KERNEL_AND_USER_SPACE = Route "gapi.dev/KernelPath" "True" "KernelAndUserSpace";
+    ROUTE_IN_USER_SPACE = Route "gapi.dev/KernelPath" "False" "UserSpace";
 }

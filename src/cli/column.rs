@@ -6,7 +6,10 @@ use serde_json::Value;
 
 use super::age;
 use crate::{
-    api::Kind,
+    api::{
+        Kind,
+        condition::{ROUTE_IN_KERNEL, ROUTE_IN_KERNEL_AND_USER_SPACE, ROUTE_IN_USER_SPACE},
+    },
     view::{list, parent_refs, parent_target, text},
 };
 
@@ -92,8 +95,18 @@ pub fn columns(kind: Kind) -> &'static [Column] {
                 ]
             }
         }
-        Kind::TcpRoute | Kind::TlsRoute | Kind::UdpRoute => {
+        Kind::TlsRoute => {
             const { &[AGE, wide("PARENTS", |route, _| parents(route)), wide("ACCEPTED", |route, _| accepted(route))] }
+        }
+        Kind::TcpRoute | Kind::UdpRoute => {
+            const {
+                &[
+                    AGE,
+                    wide("PARENTS", |route, _| parents(route)),
+                    wide("ACCEPTED", |route, _| accepted(route)),
+                    wide("PATH", |route, _| path(route)),
+                ]
+            }
         }
         Kind::Service => {
             const {
@@ -229,6 +242,21 @@ fn accepted(route: &Value) -> String {
 /// Condition Accepted of an entry of `status.parents`.
 pub fn accepted_condition(entry: &Value) -> Option<&Value> {
     list(entry, "/conditions").iter().find(|condition| text(condition, "/type") == "Accepted")
+}
+
+/// `kernel`, `user` or `kernel+user`: which way its traffic takes at its parents; empty where that is not known.
+fn path(route: &Value) -> String {
+    let entries = parent_refs(route).filter_map(|(entry, _)| entry);
+    let reasons: Vec<&str> = entries.filter_map(path_condition).map(|condition| text(condition, "/reason")).collect();
+    let both = ROUTE_IN_KERNEL_AND_USER_SPACE.name;
+    let ways = [("kernel", ROUTE_IN_KERNEL.name), ("user", ROUTE_IN_USER_SPACE.name)];
+    let taken = ways.iter().filter(|(_, alone)| reasons.iter().any(|reason| [*alone, both].contains(reason)));
+    taken.map(|(way, _)| *way).collect::<Vec<_>>().join("+")
+}
+
+/// Condition `gapi.dev/KernelPath` of an entry of `status.parents`.
+pub fn path_condition(entry: &Value) -> Option<&Value> {
+    list(entry, "/conditions").iter().find(|condition| text(condition, "/type") == ROUTE_IN_KERNEL.condition)
 }
 
 fn service_type(service: &Value) -> &str {
@@ -443,6 +471,28 @@ mod tests {
         assert_eq!(route(json!([entry("x", "False")]))[2], "False (NoMatchingParent)");
         assert_eq!(route(json!([]))[2], "");
         assert_eq!(cells(Kind::HttpRoute, false, json!({ "spec": {} })), [""]);
+    }
+
+    #[test]
+    fn paths_of_all_parents_together() {
+        let path = |reasons: &[&str]| {
+            let parent = |i: usize| json!({ "name": format!("gateway-{i}") });
+            let entry = |(i, reason): (usize, &&str)| {
+                json!({ "parentRef": parent(i), "controllerName": "gapi.dev/gateway-controller",
+                    "conditions": [{ "type": "Accepted", "status": "True" }, { "type": "gapi.dev/KernelPath", "reason": reason }] })
+            };
+            let parents: Vec<Value> = (0..reasons.len()).map(parent).collect();
+            let entries: Vec<Value> = reasons.iter().enumerate().map(entry).collect();
+            let route = json!({ "metadata": { "name": "r", "namespace": "a" },
+                "spec": { "parentRefs": parents }, "status": { "parents": entries } });
+            assert_eq!(cells(Kind::TlsRoute, true, route.clone()).len(), 2);
+            cells(Kind::UdpRoute, true, route).pop().expect("it has columns")
+        };
+        assert_eq!(path(&["Kernel", "Kernel"]), "kernel");
+        assert_eq!(path(&["UserSpace"]), "user");
+        assert_eq!(path(&["KernelAndUserSpace"]), "kernel+user");
+        assert_eq!(path(&["UserSpace", "Kernel"]), "kernel+user");
+        assert_eq!(path(&[]), "");
     }
 
     #[test]

@@ -68,10 +68,9 @@ impl Deny {
     }
 
     /// These are the sockets that are bound.
-    pub fn bound(&self, data_plane: &DataPlane, sockets: &Published) {
+    pub fn bound(&self, sockets: &Published, datagram_sockets: &Published) {
         let Some(followed) = &self.followed else { return };
-        let datagrams = data_plane.published_datagrams();
-        followed.kernel.listen(bound(sockets), bound(&datagrams));
+        followed.kernel.listen(bound(sockets), bound(datagram_sockets));
     }
 
     pub fn findings(&self) -> Vec<Finding> {

@@ -44,7 +44,7 @@ pub struct Pass {
     pub reporter: Reporter,
     pub engine: Engine,
     pub deny: Deny,
-    kernel_path: KernelPath,
+    pub kernel_path: KernelPath,
     options: Arc<RunOptions>,
     addresses: Addresses,
     last_good: LastGood,
@@ -180,7 +180,7 @@ impl Pass {
         findings.extend(self.data_plane.unwanted());
         stages.end("publish");
         tracing::debug!(generation = self.snapshot.generation, stages = %stages, "pass");
-        self.reporter.submit(Job {
+        let job = Job {
             graph,
             objects: merged,
             progress,
@@ -193,7 +193,13 @@ impl Pass {
             findings,
             stale: self.sources.stale.clone(),
             ignored: self.sources.ignored.clone(),
-        });
+        };
+        self.reporter.submit(job, self.kernel_path.paths(&self.snapshot));
+    }
+
+    /// Has status say which way TCP and UDP traffic takes now.
+    pub fn follow_paths(&mut self) {
+        self.reporter.follow(self.kernel_path.paths(&self.snapshot), Timestamp::now());
     }
 
     /// Are all workers at work?
@@ -271,7 +277,7 @@ impl Pass {
             self.published.sockets = self.data_plane.retry_binds();
         }
         self.published.datagram_sockets = self.data_plane.published_datagrams();
-        self.deny.bound(&self.data_plane, &self.published.sockets);
+        self.deny.bound(&self.published.sockets, &self.published.datagram_sockets);
     }
 
     /// What became of each socket of the plan, beside what the plan has of it.

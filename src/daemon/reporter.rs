@@ -27,7 +27,12 @@ use crate::{
         compact,
     },
     plan::{Plan, shadowed},
-    status::{Published, ReportInput, report, write::StatusFiles},
+    status::{
+        Published, ReportInput,
+        path::{Paths, has_path},
+        report,
+        write::StatusFiles,
+    },
     view::{View, text as text_at},
 };
 
@@ -77,7 +82,12 @@ pub struct Reporter {
     /// None while a report runs.
     desk: Option<Box<Desk>>,
     running: Option<JoinHandle<(Box<Desk>, Reported)>>,
-    waiting: Option<Box<Job>>,
+    /// What the last pass knows.
+    job: Option<Arc<Job>>,
+    /// Which way TCP and UDP traffic takes, as far as it is known.
+    paths: Option<Arc<Paths>>,
+    /// As of when these two are to be reported, if they are not.
+    waiting: Option<Timestamp>,
 }
 
 /// What goes from one report to the next.
@@ -89,6 +99,7 @@ struct Desk {
     documents: Arc<Documents>,
     /// What the documents of routes were made of.
     routes: HashMap<ObjectKey, (Arc<Object>, Arc<graph::Route>)>,
+    paths: Option<Arc<Paths>>,
     logged: BTreeSet<Finding>,
 }
 
@@ -102,30 +113,45 @@ impl Reporter {
             status_files: None,
             documents: Arc::default(),
             routes: HashMap::new(),
+            paths: None,
             logged: BTreeSet::new(),
         };
         let last = Reported::default();
-        Reporter { last, options, started, desk: Some(Box::new(desk)), running: None, waiting: None }
+        let desk = Some(Box::new(desk));
+        Reporter { last, options, started, desk, running: None, job: None, paths: None, waiting: None }
     }
 
     /// Takes what the last pass knows; it is reported now, or after the report that runs.
-    pub fn submit(&mut self, job: Job) {
-        self.waiting = Some(Box::new(job));
+    pub fn submit(&mut self, job: Job, paths: Option<Arc<Paths>>) {
+        self.waiting = Some(job.now);
+        (self.job, self.paths) = (Some(Arc::new(job)), paths);
         self.start();
+    }
+
+    /// Takes which way TCP and UDP traffic takes since the last pass; likewise, where a route's status has it.
+    pub fn follow(&mut self, paths: Option<Arc<Paths>>, now: Timestamp) {
+        let Some(job) = &self.job else { return };
+        let matters = self.paths != paths && job.graph.routes.iter().any(|route| has_path(route.kind));
+        self.paths = paths;
+        if matters {
+            self.waiting.get_or_insert(now);
+            self.start();
+        }
     }
 
     fn start(&mut self) {
         if self.running.is_some() {
             return;
         }
-        if let Some(job) = self.waiting.take() {
+        if let (Some(job), Some(now)) = (self.job.clone(), self.waiting.take()) {
             // A report that panicked took its desk with it: the next one starts from what was reported last.
             let mut desk = self.desk.take().unwrap_or_else(|| {
                 let fresh = Reporter::new(self.options.clone()).desk.expect("a new reporter has its desk");
                 Box::new(Desk { documents: self.last.documents.clone(), started: self.started, ..*fresh })
             });
+            let paths = self.paths.clone();
             self.running = Some(tokio::task::spawn_blocking(move || {
-                let reported = desk.report(*job);
+                let reported = desk.report(&job, paths, now);
                 (desk, reported)
             }));
         }
@@ -151,7 +177,7 @@ impl Reporter {
 }
 
 impl Desk {
-    fn report(&mut self, mut job: Job) -> Reported {
+    fn report(&mut self, job: &Job, paths: Option<Arc<Paths>>, now: Timestamp) -> Reported {
         if self.status_files.is_none() && self.documents.is_empty() {
             self.documents = Arc::new(earlier(&self.directory));
         }
@@ -163,38 +189,49 @@ impl Desk {
             now: job.now,
             progress: Some(&job.progress),
         };
-        job.findings.extend(shadowed(&job.graph, &input));
-        self.documents = Arc::new(self.documents(&job, &objects));
+        let mut findings = job.findings.clone();
+        findings.extend(shadowed(&job.graph, &input));
+        self.documents = Arc::new(self.documents(job, &objects, paths, now));
         let unwritten = self.write();
         let failed = unwritten.is_some();
-        job.findings.extend(unwritten);
-        job.findings.sort();
-        job.findings.dedup();
-        self.log(&job.findings);
+        findings.extend(unwritten);
+        findings.sort();
+        findings.dedup();
+        self.log(&findings);
         let view = Arc::new(view::view(Facts {
             options: &self.options,
             documents: &self.documents,
             started: self.started,
-            job: &job,
+            job,
+            findings,
         }));
         tell::status(&view);
-        Reported { view, objects: job.objects, documents: self.documents.clone(), unwritten: failed }
+        Reported { view, objects: job.objects.clone(), documents: self.documents.clone(), unwritten: failed }
     }
 
     /// The documents of this report. Routes are many and mostly as they were: theirs are taken over.
-    fn documents(&mut self, job: &Job, objects: &[Arc<Object>]) -> Documents {
+    fn documents(
+        &mut self,
+        job: &Job,
+        objects: &[Arc<Object>],
+        paths: Option<Arc<Paths>>,
+        now: Timestamp,
+    ) -> Documents {
+        let same_paths = paths == self.paths;
         let is_unchanged = |route: &&Arc<graph::Route>| {
             let (Some(object), Some((before, earlier))) = (job.objects.get(&route.key), self.routes.get(&route.key))
             else {
                 return false;
             };
             Arc::ptr_eq(object, before)
+                && (same_paths || !has_path(route.kind))
                 && (Arc::ptr_eq(route, earlier) || route.parents == earlier.parents)
                 && self.documents.contains_key(&route.key)
         };
         let unchanged: HashSet<ObjectKey> =
             job.graph.routes.iter().filter(is_unchanged).map(|route| route.key.clone()).collect();
-        let input = ReportInput { objects, previous: &self.documents, now: job.now, unchanged: &unchanged };
+        let (previous, paths_now) = (&self.documents, paths.as_deref());
+        let input = ReportInput { objects, previous, now, unchanged: &unchanged, paths: paths_now };
         let mut documents = Documents::new();
         for document in report(&job.graph, &job.published, &input) {
             let before = self.documents.get(&document.key).filter(|before| ***before == document.value);
@@ -207,7 +244,7 @@ impl Desk {
             let object = job.objects.get(&route.key)?;
             Some((route.key.clone(), (object.clone(), route.clone())))
         });
-        self.routes = routes.collect();
+        (self.routes, self.paths) = (routes.collect(), paths);
         documents
     }
 

@@ -29,17 +29,19 @@ pub struct Facts<'a> {
     pub documents: &'a Documents,
     pub started: Timestamp,
     pub job: &'a Job,
+    /// Those of the job, and what the report itself found.
+    pub findings: Vec<Finding>,
 }
 
 /// The view after a pass, without objects.
 pub fn view(facts: Facts) -> View {
-    let Facts { options, documents, started, job } = facts;
+    let Facts { options, documents, started, job, findings } = facts;
     View {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         started: seconds(started),
         state_dir: options.state_dir.display().to_string(),
-        state_problem: state_problem(options, &job.findings),
+        state_problem: state_problem(options, &findings),
         config_dir: options.config_dir.display().to_string(),
         traffic_path: "user space".to_owned(),
         generation: job.generation,
@@ -47,7 +49,7 @@ pub fn view(facts: Facts) -> View {
         stale: stale(&job.stale),
         sockets: sockets(job),
         counts: counts(documents),
-        findings: job.findings.clone(),
+        findings,
         ignored: job.ignored.clone(),
         certificates: certificates(&job.graph),
         settings: options.in_force.clone(),

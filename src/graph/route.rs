@@ -47,7 +47,14 @@ pub struct Parent {
     /// `Accepted` first.
     pub conditions: Vec<Condition>,
     /// The listeners that it attaches the route to: positions of the Gateway and of the listener.
-    pub(super) listeners: Vec<(usize, usize)>,
+    pub listeners: Vec<(usize, usize)>,
+}
+
+impl Parent {
+    /// Does it take the route?
+    pub fn is_accepted(&self) -> bool {
+        self.conditions.first().is_some_and(|accepted| accepted.status == "True")
+    }
 }
 
 /// A route at a listener.

@@ -191,6 +191,11 @@ impl Path {
         Ok(&self.selected)
     }
 
+    /// What was published last: what is carried and what is not, and why.
+    pub fn selected(&self) -> &[Selected] {
+        &self.selected
+    }
+
     /// Did routes or interfaces change so that [`Path::publish`] would come to something else?
     pub fn is_stale(&mut self, snapshot: &Snapshot) -> bool {
         let (netlink, attached) = (&mut self.netlink, &self.attached);

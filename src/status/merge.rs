@@ -38,7 +38,7 @@ pub struct Stamp<'a> {
 }
 
 /// `conditions`: ours, then those of the manifest's status that are of types that we do not write. `before` are the
-/// lists that stand there.
+/// lists that stand there. One of ours that comes with a generation keeps it.
 pub fn conditions(ours: Vec<Condition>, before: Before, stamp: Stamp) -> Value {
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     let (written, previous) = (list(before.written), list(before.previous));
@@ -57,7 +57,7 @@ pub fn conditions(ours: Vec<Condition>, before: Before, stamp: Stamp) -> Value {
         json!({
             "type": condition.type_,
             "status": condition.status,
-            "observedGeneration": stamp.generation,
+            "observedGeneration": condition.observed_generation.unwrap_or(stamp.generation),
             "lastTransitionTime": time,
             "reason": condition.reason,
             "message": condition.message,
@@ -85,7 +85,8 @@ pub fn parents(ours: Vec<(Value, Vec<Condition>)>, before: Before, stamp: Stamp)
     foreign.into_iter().chain(ours).take(MAX_PARENTS).collect()
 }
 
-fn our_entry<'v>(parents: &'v Value, reference: &Value) -> Option<&'v Value> {
+/// The entry for this parentRef.
+pub(super) fn our_entry<'v>(parents: &'v Value, reference: &Value) -> Option<&'v Value> {
     let is_own = |parent: &&Value| parent["controllerName"] == CONTROLLER_NAME && parent["parentRef"] == *reference;
     parents.as_array()?.iter().find(is_own)
 }

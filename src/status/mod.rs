@@ -8,6 +8,7 @@ pub mod condition;
 pub mod feature;
 pub mod generated;
 pub mod merge;
+pub mod path;
 pub mod report;
 pub mod write;
 pub mod yaml;

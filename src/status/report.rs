@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{CONTROLLER_NAME, GATEWAY_GROUP, ObjectKey, ObjectMeta, condition::Subject},
-    graph::{Class, Gateway, Graph, Object, Parent},
+    api::{CONTROLLER_NAME, Condition, GATEWAY_GROUP, ObjectKey, ObjectMeta, condition::Subject},
+    graph::{Class, Gateway, Graph, Object, Parent, Route},
 };
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     feature::SUPPORTED_FEATURES,
     generated,
     merge::{self, Before, Stamp},
+    path::{self, Paths},
 };
 
 /// What *publish* did.
@@ -47,6 +48,8 @@ pub struct ReportInput<'a> {
     pub now: Timestamp,
     /// Routes whose object and parents are those of the report before: their documents are left out.
     pub unchanged: &'a HashSet<ObjectKey>,
+    /// Which way TCP and UDP traffic takes. While it is not known, what was said of it before stands.
+    pub paths: Option<&'a Paths>,
 }
 
 /// An object with the status that gapi gives it.
@@ -75,7 +78,7 @@ pub fn report(graph: &Graph, published: &Published, input: &ReportInput) -> Vec<
         }
     }
     let changed = graph.routes.iter().filter(|route| !input.unchanged.contains(&route.key));
-    documents.extend(changed.filter_map(|route| writer.route(&route.key, &route.parents)));
+    documents.extend(changed.filter_map(|route| writer.route(graph, route)));
     documents.extend(writer.left(graph));
     let (object, before) = (|key: &ObjectKey| writer.objects.get(key).copied(), |key: &ObjectKey| writer.before(key));
     let known = certificate::Known { now: &writer.now, object: &object, before: &before };
@@ -180,9 +183,30 @@ impl Writer<'_> {
         document(object, json!({ "addresses": addresses, "conditions": conditions, "listeners": listeners }))
     }
 
-    fn route(&self, key: &ObjectKey, parents: &[Parent]) -> Option<StatusDocument> {
+    fn route(&self, graph: &Graph, route: &Route) -> Option<StatusDocument> {
+        let parents = route.parents.iter().map(|parent| {
+            let reference = reference(parent);
+            let path = self.path(graph, route, parent, &reference);
+            (reference, parent.conditions.iter().cloned().chain(path).collect())
+        });
+        self.parents(&route.key, parents.collect())
+    }
+
+    fn path(&self, graph: &Graph, route: &Route, parent: &Parent, reference: &Value) -> Option<Condition> {
+        if !path::has_path(route.kind) || !parent.is_accepted() {
+            return None;
+        }
+        match self.input.paths {
+            Some(paths) => path::condition(graph, route, parent, paths),
+            None => {
+                let parents = self.input.previous.get(&route.key)?.pointer("/status/parents")?;
+                path::before(merge::our_entry(parents, reference)?)
+            }
+        }
+    }
+
+    fn parents(&self, key: &ObjectKey, ours: Vec<(Value, Vec<Condition>)>) -> Option<StatusDocument> {
         let object = self.objects.get(key)?;
-        let ours = parents.iter().map(|parent| (reference(parent), parent.conditions.clone())).collect();
         let before = self.before(key).part(|status| status.get("parents"));
         let parents = merge::parents(ours, before, self.stamp(Subject::Route, object.meta.generation));
         Some(document(object, json!({ "parents": parents })))
@@ -197,7 +221,7 @@ impl Writer<'_> {
         };
         let routes = self.input.objects.iter().filter(|object| object.kind.is_route());
         let left = routes.filter(|object| !ours.contains(&object.key)).filter(says);
-        left.filter_map(|object| self.route(&object.key, &[])).collect()
+        left.filter_map(|object| self.parents(&object.key, Vec::new())).collect()
     }
 }
 

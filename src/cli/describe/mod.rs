@@ -16,7 +16,7 @@ use super::{
     target::{self, Target},
 };
 use crate::{
-    api::Kind,
+    api::{Kind, condition::ROUTE_IN_KERNEL},
     finding::Severity,
     view::{Answer, Description, Request, kind_of, list, text},
 };
@@ -217,6 +217,8 @@ fn complaints(conditions: &[Value]) -> Vec<String> {
         "Conflicted" | "PartiallyInvalid" | "OverlappingTLSConfig" | "InsecureFrontendValidationMode" => {
             text(condition, "/status") == "True"
         }
+        // User space is as good a way.
+        type_ if type_ == ROUTE_IN_KERNEL.condition => false,
         _ => text(condition, "/status") != "True",
     };
     conditions.iter().filter(is_bad).map(complaint).collect()

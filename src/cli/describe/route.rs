@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Page, complaints, core::endpoints_of, plain};
+use super::{Page, complaint, complaints, core::endpoints_of, plain};
 use crate::{
     api::Kind,
-    cli::column::{accepted_condition, number},
+    cli::column::{accepted_condition, number, path_condition},
     view::{Description, backend_refs, kind_of, list, parent_refs, parent_target, text},
 };
 
@@ -49,8 +49,14 @@ fn section(parent: &Value) -> String {
     listener.into_iter().chain(port).collect::<Vec<_>>().join(", ")
 }
 
-/// `accepted`, `accepted, but ResolvedRefs False (…): …`, `not accepted (NotAllowedByListeners): …`.
+/// `accepted`, `accepted, but ResolvedRefs False (…): …`, `not accepted (NotAllowedByListeners): …`; behind it, for TCP and
+/// UDP, which way its traffic takes.
 fn verdict(entry: &Value) -> String {
+    let path = path_condition(entry).map_or(String::new(), |condition| format!("; {}", complaint(condition)));
+    format!("{}{path}", acceptance(entry))
+}
+
+fn acceptance(entry: &Value) -> String {
     let accepted = accepted_condition(entry).map_or("", |condition| text(condition, "/status"));
     let wrong = complaints(list(entry, "/conditions"));
     match (accepted, wrong.as_slice()) {

@@ -12,7 +12,9 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use tokio::sync::watch;
 
+use super::Told;
 use crate::{
     cli::run::RunOptions,
     daemon::pins::pins,
@@ -24,6 +26,7 @@ use crate::{
         statistics::{ServiceLine, Statistics},
     },
     snapshot::Snapshot,
+    status::path::{Paths, Way},
     view::{KernelEndpoint, KernelListener, KernelView},
 };
 
@@ -52,9 +55,9 @@ impl Kernel {
     ///
     /// # Errors
     /// They cannot be loaded, or the system gives no thread.
-    pub fn start(options: &RunOptions, required: bool) -> anyhow::Result<Kernel> {
+    pub fn start(options: &RunOptions, required: bool, paths: watch::Sender<Told>) -> anyhow::Result<Kernel> {
         let (tell, told) = channel();
-        let keeper = Keeper::new(options);
+        let keeper = Keeper::new(options, paths);
         let named = thread::Builder::new().name("kernel-path".to_owned());
         named.spawn(move || keeper.keep(&told)).context("a thread for the kernel path")?;
         let kernel = Kernel(tell);
@@ -95,6 +98,8 @@ struct Keeper {
     path: Loaded,
     /// What the kernel path could not be told.
     failed: Option<String>,
+    /// Where it is told which way traffic takes.
+    paths: watch::Sender<Told>,
 }
 
 /// The programs.
@@ -107,7 +112,7 @@ enum Loaded {
 }
 
 impl Keeper {
-    fn new(options: &RunOptions) -> Keeper {
+    fn new(options: &RunOptions, paths: watch::Sender<Told>) -> Keeper {
         let traffic = &options.settings;
         let settings = Settings {
             pins: pins(FilePath::new(PINS), &options.state_dir),
@@ -125,6 +130,7 @@ impl Keeper {
             snapshot: Arc::default(),
             path: Loaded::NotYet,
             failed: None,
+            paths,
         }
     }
 
@@ -134,6 +140,7 @@ impl Keeper {
             let now = Instant::now();
             if look <= now {
                 self.look();
+                self.tell_paths();
                 look = Instant::now() + LOOK;
             }
             if sweep <= now {
@@ -153,6 +160,7 @@ impl Keeper {
                 Ok(Word::Publish(snapshot)) => {
                     self.snapshot = snapshot;
                     self.publish();
+                    self.tell_paths();
                 }
                 Ok(Word::Tell(answer)) => _ = answer.send(self.view()),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -193,10 +201,15 @@ impl Keeper {
 
     /// Is there a TCP or UDP listener with an endpoint on another machine?
     fn has_work(&self) -> bool {
-        let Ok(mut netlink) = Netlink::open() else { return false };
+        self.reachable().iter().any(Selected::is_in_kernel)
+    }
+
+    /// Which way the snapshot's listeners would take with the programs on every interface.
+    fn reachable(&self) -> Vec<Selected> {
+        let Ok(mut netlink) = Netlink::open() else { return Vec::new() };
         let reach =
             |ip: IpAddr| netlink.route(ip).map_or(Reach::User("without a route"), |route| Reach::new(route, |_| true));
-        select(&self.snapshot, reach).iter().any(Selected::is_in_kernel)
+        select(&self.snapshot, reach)
     }
 
     /// Follows interfaces, addresses and routes.
@@ -213,6 +226,29 @@ impl Keeper {
         if is_stale {
             self.publish();
         }
+    }
+
+    /// Says which way traffic takes, where that has changed.
+    fn tell_paths(&self) {
+        let told = match &self.path {
+            // It goes by an earlier snapshot.
+            Loaded::Yes(_) if self.failed.is_some() => return,
+            Loaded::Yes(path) => Told::Paths(self.snapshot.generation, Arc::new(paths(path.selected()))),
+            Loaded::No(why) => Told::UserSpace(why.clone()),
+            Loaded::NotYet => {
+                let selected = self.reachable();
+                // It will be loaded.
+                if selected.iter().any(Selected::is_in_kernel) {
+                    return;
+                }
+                Told::Paths(self.snapshot.generation, Arc::new(paths(&selected)))
+            }
+        };
+        self.paths.send_if_modified(|before| {
+            let is_new = *before != told;
+            *before = told;
+            is_new
+        });
     }
 
     fn sweep(&mut self) {
@@ -243,6 +279,17 @@ impl Keeper {
         let troubles = path.troubles().into_iter().chain(self.failed.clone()).collect();
         (text, Some(view(statistics, troubles)))
     }
+}
+
+/// What status may say of it.
+fn paths(selected: &[Selected]) -> Paths {
+    let mut paths = Paths::new();
+    for one in selected {
+        let Some(route) = &one.route else { continue };
+        let way = Way::new(one.socket, route.clone(), one.is_in_kernel(), &one.user);
+        paths.entry(one.listener.clone()).or_default().push(way);
+    }
+    paths
 }
 
 fn view(statistics: Statistics, troubles: Vec<String>) -> KernelView {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::bail;
+use tokio::sync::watch;
 
+use super::Told;
 use crate::{cli::run::RunOptions, snapshot::Snapshot, view::KernelView};
 
 const MISSING: &str = "this program was built without the kernel path";
@@ -13,10 +15,11 @@ pub struct Kernel;
 impl Kernel {
     /// # Errors
     /// When it is required.
-    pub fn start(_options: &RunOptions, required: bool) -> anyhow::Result<Kernel> {
+    pub fn start(_options: &RunOptions, required: bool, paths: watch::Sender<Told>) -> anyhow::Result<Kernel> {
         if required {
             bail!("--kernel require: {MISSING}");
         }
+        paths.send_replace(Told::UserSpace(MISSING.to_owned()));
         Ok(Kernel)
     }
 
