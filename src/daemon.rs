@@ -1,7 +1,8 @@
 //! The loop: one pass after another, and what was last good.
 //!
 //! Everything that changes comes here as a reason for a pass: the watch, a reload, an ExternalName that resolved anew, a
-//! socket to try again. Only which way TCP and UDP traffic takes is reported without one. The control runtime is a thread of its own; the workers never wait for it.
+//! socket to try again. Only which way TCP and UDP traffic takes is reported without one. The control runtime is a thread of
+//! its own; the workers never wait for it.
 
 use std::{
     collections::HashSet,
