@@ -17,13 +17,14 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
-    programs::{ProgramError, SchedClassifier},
+    programs::SchedClassifier,
 };
 
 use crate::snapshot::Snapshot;
 
 pub mod attach;
 mod generation;
+mod load;
 pub mod maglev;
 pub mod maps;
 pub mod netlink;
@@ -51,9 +52,6 @@ pub mod reuseport;
 pub static FORWARD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forward.bpf.o"));
 /// The program in it.
 pub const PROGRAM: &str = "gapi_forward";
-
-/// How often the program is offered to the verifier.
-const LOADS: u32 = 10;
 
 /// The kernel path at work. Dropping it leaves the programs running; see [`detach`].
 pub struct Path {
@@ -96,7 +94,8 @@ impl Path {
             .load(FORWARD)
             .map_err(|error| refused(&chain(&error), &pins))?;
         let forward: &mut SchedClassifier = classifier(&mut program);
-        load(forward).map_err(|error| format!("the kernel does not accept the program: {}", chain(&error)))?;
+        load::load(|| forward.load())
+            .map_err(|error| format!("the kernel does not accept the program: {}", chain(&error)))?;
         // For people with bpftool; what runs is held by the links.
         _ = fs::remove_file(pins.join(PROGRAM));
         forward.pin(pins.join(PROGRAM)).map_err(|error| format!("the program cannot be pinned: {}", chain(&error)))?;
@@ -289,17 +288,6 @@ pub fn detach_all(pins: &FilePath) -> io::Result<usize> {
     }
     fs::remove_dir_all(pins)?;
     Ok(own.len())
-}
-
-/// A signal interrupts the verifier, which then wants to be asked again.
-fn load(program: &mut SchedClassifier) -> Result<(), ProgramError> {
-    for _ in 1..LOADS {
-        match program.load() {
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
-            loaded => return loaded,
-        }
-    }
-    program.load()
 }
 
 fn classifier(program: &mut Ebpf) -> &mut SchedClassifier {

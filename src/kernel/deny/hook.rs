@@ -20,6 +20,8 @@ use aya::{
 };
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
+use crate::kernel::load::load;
+
 /// Below it each daemon has a directory for its links in each network.
 pub const PINS: &str = "/sys/fs/bpf/gapi-deny";
 /// The loopback interface of every network.
@@ -90,8 +92,8 @@ pub struct Hooks {
 impl Hooks {
     /// Loads the programs of `ebpf`. That for XDP is not needed.
     pub fn new(mut ebpf: Ebpf, pins: &Path) -> Result<Hooks, EbpfError> {
-        tc(&mut ebpf)?.load()?;
-        let loaded = xdp(&mut ebpf).and_then(Xdp::load);
+        load(|| tc(&mut ebpf)?.load())?;
+        let loaded = load(|| xdp(&mut ebpf)?.load());
         if let Err(error) = &loaded {
             tracing::debug!(%error, "deny list not by XDP");
         }
