@@ -181,9 +181,7 @@ impl Path {
         snapshot: &Snapshot,
         keep_client: impl Fn(&Selected) -> bool,
     ) -> Result<&[Selected], String> {
-        let (netlink, attached) = (&mut self.netlink, &self.attached);
-        let reach = |ip| Reach::new(netlink.route(ip).unwrap_or(Route::Nowhere), |index| attached.has(index));
-        let selected = select::select(snapshot, reach);
+        let selected = self.select(snapshot);
         self.generations.publish(&selected, keep_client)?;
         self.failures.extend(self.retired.stop());
         self.selected = selected;
@@ -192,9 +190,12 @@ impl Path {
 
     /// Did routes or interfaces change so that [`Path::publish`] would come to something else?
     pub fn is_stale(&mut self, snapshot: &Snapshot) -> bool {
-        let (netlink, attached) = (&mut self.netlink, &self.attached);
-        let reach = |ip| Reach::new(netlink.route(ip).unwrap_or(Route::Nowhere), |index| attached.has(index));
-        select::select(snapshot, reach) != self.selected
+        self.select(snapshot) != self.selected
+    }
+
+    fn select(&mut self, snapshot: &Snapshot) -> Vec<Selected> {
+        let attached = &self.attached;
+        select_by(&mut self.netlink, snapshot, |interface| attached.has(interface))
     }
 
     /// What is going on.
@@ -249,6 +250,17 @@ impl Path {
             endpoints: own.map(line).collect::<Result<_, MapError>>()?,
         })
     }
+}
+
+/// Would the programs carry something of the snapshot, if they were attached to every interface?
+pub fn has_work(snapshot: &Snapshot) -> bool {
+    let Ok(mut netlink) = Netlink::open() else { return false };
+    select_by(&mut netlink, snapshot, |_| true).iter().any(Selected::is_in_kernel)
+}
+
+/// `attached` tells whether an interface has the programs.
+fn select_by(netlink: &mut Netlink, snapshot: &Snapshot, attached: impl Fn(u32) -> bool) -> Vec<Selected> {
+    select::select(snapshot, |ip| Reach::new(netlink.route(ip).unwrap_or(Route::Nowhere), &attached))
 }
 
 /// Takes the programs off every interface and removes all pins, those of other layouts too: packets go to user space

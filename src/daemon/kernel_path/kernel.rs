@@ -1,7 +1,6 @@
 //! The programs, kept on a thread of their own: the kernel may take its time, and user space serves meanwhile.
 
 use std::{
-    net::IpAddr,
     path::Path as FilePath,
     sync::{
         Arc,
@@ -17,10 +16,9 @@ use crate::{
     cli::run::RunOptions,
     daemon::pins::pins,
     kernel::{
-        PINS, Path, Settings,
+        PINS, Path, Settings, has_work,
         maps::Protocol,
-        netlink::Netlink,
-        select::{Reach, Selected, select},
+        select::Selected,
         statistics::{ServiceLine, Statistics},
     },
     snapshot::Snapshot,
@@ -179,7 +177,7 @@ impl Keeper {
     /// Has the programs go by the snapshot. They are loaded when there is something for them, or when an earlier run left
     /// them at work.
     fn publish(&mut self) {
-        if matches!(self.path, Loaded::NotYet) && (self.settings.pins.exists() || self.has_work()) {
+        if matches!(self.path, Loaded::NotYet) && (self.settings.pins.exists() || has_work(&self.snapshot)) {
             self.load();
         }
         let Loaded::Yes(path) = &mut self.path else { return };
@@ -191,14 +189,6 @@ impl Keeper {
         }
     }
 
-    /// Is there a TCP or UDP listener with an endpoint on another machine?
-    fn has_work(&self) -> bool {
-        let Ok(mut netlink) = Netlink::open() else { return false };
-        let reach =
-            |ip: IpAddr| netlink.route(ip).map_or(Reach::User("without a route"), |route| Reach::new(route, |_| true));
-        select(&self.snapshot, reach).iter().any(Selected::is_in_kernel)
-    }
-
     /// Follows interfaces, addresses and routes.
     fn look(&mut self) {
         let is_stale = match &mut self.path {
@@ -207,7 +197,7 @@ impl Keeper {
                 path.is_stale(&self.snapshot) || self.failed.is_some()
             }
             // A route to an endpoint may have come.
-            Loaded::NotYet => self.has_work(),
+            Loaded::NotYet => has_work(&self.snapshot),
             Loaded::No(_) => false,
         };
         if is_stale {
