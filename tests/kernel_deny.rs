@@ -192,6 +192,27 @@ fn changes_of_list_listeners_and_interfaces_are_followed() {
     });
 }
 
+/// Sooner than the daemon looks of its own accord, which is after 30 seconds.
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn the_list_is_soon_at_an_interface_that_comes() {
+    in_own_network(&[], || {
+        let stage = Stage::start("192.0.2.3");
+        stage.wait_until(FOE, GATEWAY, Dropped);
+        for _ in 0..3 {
+            stage.clients.plug("gateway1", "client1");
+            let start = Instant::now();
+            wait("it is at the new one", SOON, || stage.status().contains("gateway1"));
+            eprintln!("attached after {:?}", start.elapsed());
+            ip("link del gateway1");
+            wait("it is gone", SOON, || !stage.status().contains("gateway1"));
+        }
+        let log = stage.gapi().log();
+        assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+    });
+}
+
 /// Killed, it leaves the programs where they are; the next run takes them over; when it ends in order they go.
 #[test]
 fn the_list_stands_when_the_daemon_is_killed() {

@@ -23,6 +23,7 @@ use aya::{
 use crate::snapshot::Snapshot;
 
 pub mod attach;
+pub mod change;
 mod generation;
 mod load;
 pub mod maglev;
@@ -139,6 +140,11 @@ impl Path {
             format!("the table of connections keeps its room for {} until the programs are detached", self.room / 2)
         });
         self.failures.iter().cloned().chain(self.settings.overlap()).chain(size).collect()
+    }
+
+    /// Did everything succeed when interfaces were last followed?
+    pub fn is_whole(&self) -> bool {
+        self.failures.is_empty()
     }
 
     /// Attaches to interfaces that came, forgets those that went, and learns this machine's addresses; what failed is

@@ -14,9 +14,9 @@ use anyhow::{Context, anyhow};
 
 use crate::{
     cli::run::RunOptions,
-    daemon::pins::pins,
+    daemon::{look::Looks, pins::pins},
     kernel::{
-        PINS, Path, Settings, has_work,
+        PINS, Path, Settings, change, has_work,
         maps::Protocol,
         select::Selected,
         statistics::{ServiceLine, Statistics},
@@ -25,8 +25,6 @@ use crate::{
     view::{KernelEndpoint, KernelListener, KernelView},
 };
 
-/// Interfaces, addresses and routes are looked at so often.
-const LOOK: Duration = Duration::from_secs(1);
 /// Entries whose time is over are removed so often.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Whoever asks waits for the answer so long.
@@ -42,6 +40,8 @@ enum Word {
     /// Load now; the answer is why not.
     Load(SyncSender<Result<(), String>>),
     Publish(Arc<Snapshot>),
+    /// Interfaces, addresses or routes are others.
+    Changed,
     Tell(SyncSender<(String, Option<KernelView>)>),
 }
 
@@ -53,6 +53,8 @@ impl Kernel {
     pub fn start(options: &RunOptions, required: bool) -> anyhow::Result<Kernel> {
         let (tell, told) = channel();
         let keeper = Keeper::new(options);
+        let changed = tell.clone();
+        change::follow(change::ROUTES, move || changed.send(Word::Changed).is_ok());
         let named = thread::Builder::new().name("kernel-path".to_owned());
         named.spawn(move || keeper.keep(&told)).context("a thread for the kernel path")?;
         let kernel = Kernel(tell);
@@ -127,17 +129,17 @@ impl Keeper {
     }
 
     fn keep(mut self, told: &Receiver<Word>) {
-        let (mut look, mut sweep) = (Instant::now() + LOOK, Instant::now() + SWEEP);
+        let (mut looks, mut sweep) = (Looks::new(), Instant::now() + SWEEP);
         loop {
             let now = Instant::now();
-            if look <= now {
-                self.look();
-                look = Instant::now() + LOOK;
+            if looks.due(self.is_whole()) <= now {
+                looks.look(|| self.look());
             }
             if sweep <= now {
                 self.sweep();
                 sweep = Instant::now() + SWEEP;
             }
+            let look = looks.due(self.is_whole());
             match told.recv_timeout(look.min(sweep).saturating_duration_since(Instant::now())) {
                 Ok(Word::Load(answer)) => {
                     self.load();
@@ -152,6 +154,7 @@ impl Keeper {
                     self.snapshot = snapshot;
                     self.publish();
                 }
+                Ok(Word::Changed) => looks.tell(),
                 Ok(Word::Tell(answer)) => _ = answer.send(self.view()),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The programs go on; the next run takes them over.
@@ -187,6 +190,11 @@ impl Keeper {
         if let Some(why) = &self.failed {
             tracing::error!("the kernel path goes by what it had before: {why}");
         }
+    }
+
+    /// Is there nothing that should be tried again?
+    fn is_whole(&self) -> bool {
+        self.failed.is_none() && !matches!(&self.path, Loaded::Yes(path) if !path.is_whole())
     }
 
     /// Follows interfaces, addresses and routes.
