@@ -104,12 +104,12 @@ impl Path {
         let broken = |error: MapError| format!("the maps under {} cannot be used: {}", pins.display(), chain(&error));
         let mut told: Array<MapData, Told> = typed(&mut program, "gapi_settings").map_err(broken)?;
         told.set(0, settings.told(), 0).map_err(broken)?;
-        let services = typed(&mut program, "gapi_services").map_err(broken)?;
+        let services = MapData::from_pin(pins.join("gapi_services")).map_err(broken)?;
         let tables = MapData::from_pin(pins.join("gapi_tables")).map_err(broken)?;
         let endpoints = typed(&mut program, "gapi_endpoints").map_err(broken)?;
         let connections = MapData::from_pin(pins.join("gapi_connections")).map_err(broken)?;
         let mut path = Path {
-            generations: Generations::new(services, tables, endpoints).map_err(broken)?,
+            generations: Generations::new(&pins, services, tables, endpoints).map_err(broken)?,
             room: connections.info().map_err(broken)?.max_entries(),
             connections: Map::from_map_data(connections).and_then(HashMap::try_from).map_err(broken)?,
             traffic: typed(&mut program, "gapi_traffic").map_err(broken)?,
