@@ -12,7 +12,8 @@ const LOADS: u32 = 10;
 pub fn load(mut offer: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
     for _ in 1..LOADS {
         match offer() {
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
+            Err(ProgramError::LoadError { io_error, .. } | ProgramError::IOError(io_error))
+                if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
             loaded => return loaded,
         }
     }
@@ -33,8 +34,7 @@ mod tests {
             if offers > refusals {
                 return Ok(());
             }
-            let io_error = io::Error::from_raw_os_error(error);
-            Err(ProgramError::LoadError { io_error, verifier_log: Default::default() })
+            Err(io::Error::from_raw_os_error(error).into())
         });
         (loaded.is_ok(), offers)
     }
