@@ -199,6 +199,31 @@ fn connections_outlive_the_daemon() {
 }
 
 #[test]
+fn a_daemon_whose_programs_are_taken_off_goes_on_in_user_space() {
+    in_own_network(&[], || {
+        let stage = Stage::new();
+        let gapi = start().serve();
+        if !is_carried(&gapi) {
+            return;
+        }
+        let detached = Command::new(BINARY).args(["kernel", "detach"]).status().expect("it runs");
+        assert!(detached.success());
+        assert!(path(&gapi).contains("user space (`gapi kernel detach`"), "{}", path(&gapi));
+        greeting(&mut stage.connect().expect("user space serves"));
+        // Nothing that comes later brings them back, or is in trouble without them.
+        let other = Machine::start();
+        other.plug("gateway2", "other0");
+        gapi.put("more.yaml", manifest::file(&[manifest::gateway("more", &[manifest::http("http", 8080)])]));
+        gapi.reload();
+        assert!(path(&gapi).contains("user space ("), "{}", path(&gapi));
+        assert_eq!(complaints(&gapi.log()), [""; 0]);
+        let (_, start) = gapi.end(Signal::TERM, PATIENCE);
+        let gapi = start.flag("--address", "192.0.2.1").serve();
+        wait("it attaches again", PATIENCE, || path(&gapi).contains("kernel for "));
+    });
+}
+
+#[test]
 fn datagrams_go_through_the_kernel() {
     in_own_network(&[], || {
         let stage = Stage::new();

@@ -1,6 +1,7 @@
 //! The programs, kept on a thread of their own: the kernel may take its time, and user space serves meanwhile.
 
 use std::{
+    fs,
     path::Path as FilePath,
     sync::{
         Arc,
@@ -140,7 +141,9 @@ impl Keeper {
                 sweep = Instant::now() + SWEEP;
             }
             let look = looks.due(self.is_whole());
-            match told.recv_timeout(look.min(sweep).saturating_duration_since(Instant::now())) {
+            let word = told.recv_timeout(look.min(sweep).saturating_duration_since(Instant::now()));
+            self.notice_detached();
+            match word {
                 Ok(Word::Load(answer)) => {
                     self.load();
                     let loaded = match &self.path {
@@ -160,6 +163,19 @@ impl Keeper {
                 // The programs go on; the next run takes them over.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Somebody may have run `gapi kernel detach`: then nothing is carried any more, and what is told to maps is told to
+    /// nobody.
+    fn notice_detached(&mut self) {
+        if matches!(self.path, Loaded::Yes(_)) && fs::exists(&self.settings.pins).is_ok_and(|exists| !exists) {
+            tracing::info!(
+                "the programs of the kernel path were taken off: TCP and UDP traffic goes through user space"
+            );
+            self.path =
+                Loaded::No("`gapi kernel detach` took the programs off; a restart attaches them again".to_owned());
+            self.failed = None;
         }
     }
 
@@ -224,6 +240,11 @@ impl Keeper {
         let path = match &self.path {
             Loaded::NotYet => {
                 return ("user space (no TCP or UDP listener has an endpoint on another machine)".to_owned(), None);
+            }
+            Loaded::No(why) if self.settings.pins.exists() => {
+                let left =
+                    "programs of an earlier run carry on what they were told: `gapi kernel detach` takes them off";
+                return (format!("user space ({why}); {left}"), None);
             }
             Loaded::No(why) => return (format!("user space ({why})"), None),
             Loaded::Yes(path) => path,
