@@ -254,16 +254,19 @@ fn a_network_card_runs_it_by_xdp() {
 fn a_long_list_in_the_kernel() {
     in_own_network(&[], || {
         let many: String =
-            (0..100_000_u32).map(|i| format!("10.{}.{}.{}/32\n", i >> 16, i >> 8 & 255, i & 254)).collect();
+            (0..100_000_u32).map(|i| format!("10.{}.{}.{}/32\n", i >> 15, i >> 7 & 255, i << 1 & 254)).collect();
         let stage = Stage::start(&many);
         wait("it is in the kernel", PATIENCE, || stage.status().contains("kernel (tc"));
         let start = Instant::now();
         stage.put(&format!("{many}192.0.2.3\n"));
         stage.wait_until(FOE, GATEWAY, Dropped);
+        // Without optimization, and on a machine that does other things: some 15 ms when built for release.
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
         eprintln!("denied after {:?}, {SILENCE:?} of which are the patience of who was", start.elapsed());
         let start = Instant::now();
         stage.put(&many);
         stage.wait_until(FOE, GATEWAY, Served);
+        assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
         eprintln!("served again after {:?}", start.elapsed());
     });
 }
