@@ -258,6 +258,12 @@ impl Path {
     }
 }
 
+/// Has a run with these pins left programs at work?
+pub fn is_left(pins: &FilePath) -> bool {
+    let mut layouts = fs::read_dir(pins).into_iter().flatten().flatten();
+    layouts.any(|layout| layout.path().join(PROGRAM).exists())
+}
+
 /// Would the programs carry something of the snapshot, if they were attached to every interface?
 pub fn has_work(snapshot: &Snapshot) -> bool {
     let Ok(mut netlink) = Netlink::open() else { return false };

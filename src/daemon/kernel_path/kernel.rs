@@ -17,7 +17,7 @@ use crate::{
     cli::run::RunOptions,
     daemon::{look::Looks, pins::pins},
     kernel::{
-        PINS, Path, Settings, change, has_work,
+        PINS, Path, Settings, change, has_work, is_left,
         maps::Protocol,
         select::Selected,
         statistics::{ServiceLine, Statistics},
@@ -241,7 +241,7 @@ impl Keeper {
             Loaded::NotYet => {
                 return ("user space (no TCP or UDP listener has an endpoint on another machine)".to_owned(), None);
             }
-            Loaded::No(why) if self.settings.pins.exists() => {
+            Loaded::No(why) if is_left(&self.settings.pins) => {
                 let left =
                     "programs of an earlier run carry on what they were told: `gapi kernel detach` takes them off";
                 return (format!("user space ({why}); {left}"), None);
