@@ -23,6 +23,8 @@ mod deny;
 mod fallback;
 mod kernel_path;
 mod lock;
+#[cfg(feature = "kernel")]
+mod look;
 mod name;
 mod pass;
 #[cfg(feature = "kernel")]

@@ -255,7 +255,7 @@ fn who_is_connected_leaves() {
 fn a_long_list_is_in_force_soon() {
     in_own_network(ADDRESSES, || {
         let many: String =
-            (0..100_000_u32).map(|i| format!("10.{}.{}.{}/32\n", i >> 16, i >> 8 & 255, i & 254)).collect();
+            (0..100_000_u32).map(|i| format!("10.{}.{}.{}/32\n", i >> 15, i >> 7 & 255, i << 1 & 254)).collect();
         let daemon = Daemon::start(&many);
         assert!(daemon.status().contains("100000 prefixes"), "{}", daemon.status());
         assert!(is_served(FOE));

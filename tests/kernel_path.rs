@@ -8,7 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -19,7 +19,7 @@ use support::{
     Gapi,
     gapi::{BINARY, Start},
     manifest,
-    network::{Machine, in_own_network, ip},
+    network::{Machine, in_own_network, ip, ip_batch},
     wait,
 };
 
@@ -132,6 +132,23 @@ fn is_carried(gapi: &Gapi) -> bool {
     path.contains("kernel for all 4")
 }
 
+/// Sooner than the daemon looks of its own accord, which is after 30 seconds.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Seconds of processor time that a process has taken.
+fn processor(id: u32) -> f64 {
+    let told = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+    let (_, numbers) = told.rsplit_once(')').expect("its name is in brackets");
+    // utime and stime are the fields 14 and 15, the first after the name is 3; a hundred to the second on every Linux.
+    let ticks: u64 = numbers.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    ticks as f64 / 100.0
+}
+
+/// Lines of a log that a person should be worried about.
+fn complaints(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).collect()
+}
+
 /// What is said of the listener of this protocol at the address that the client speaks to.
 fn listener<'v>(view: &'v serde_json::Value, protocol: &str) -> &'v serde_json::Value {
     let listeners = view["listeners"].as_array().expect("a list");
@@ -139,11 +156,14 @@ fn listener<'v>(view: &'v serde_json::Value, protocol: &str) -> &'v serde_json::
     listeners.iter().find(own).expect("it is told")
 }
 
+/// With the capabilities that docs/kernel-path.md names and no others.
+const CAPABLE: [&str; 3] = ["setpriv", "--bounding-set", "-all,+bpf,+net_admin,+perfmon"];
+
 #[test]
 fn connections_outlive_the_daemon() {
     in_own_network(&[], || {
         let stage = Stage::new();
-        let gapi = start().serve();
+        let gapi = start().under(&CAPABLE).serve();
         if !is_carried(&gapi) {
             return;
         }
@@ -158,7 +178,7 @@ fn connections_outlive_the_daemon() {
         greeting(&mut orphan);
         echo(&mut orphan, b"orphan");
 
-        let gapi = start.flag("--address", "192.0.2.1").serve();
+        let gapi = start.flag("--address", "192.0.2.1").under(&CAPABLE).serve();
         assert!(is_carried(&gapi), "{}", path(&gapi));
         echo(&mut held, &long);
         let page = gapi.ask(&["kernel"]).text;
@@ -175,6 +195,31 @@ fn connections_outlive_the_daemon() {
         let detached = Command::new(BINARY).args(["kernel", "detach"]).status().expect("it runs");
         assert!(detached.success());
         wait("nobody listens any more", PATIENCE, || stage.connect().is_err());
+    });
+}
+
+#[test]
+fn a_daemon_whose_programs_are_taken_off_goes_on_in_user_space() {
+    in_own_network(&[], || {
+        let stage = Stage::new();
+        let gapi = start().serve();
+        if !is_carried(&gapi) {
+            return;
+        }
+        let detached = Command::new(BINARY).args(["kernel", "detach"]).status().expect("it runs");
+        assert!(detached.success());
+        assert!(path(&gapi).contains("user space (`gapi kernel detach`"), "{}", path(&gapi));
+        greeting(&mut stage.connect().expect("user space serves"));
+        // Nothing that comes later brings them back, or is in trouble without them.
+        let other = Machine::start();
+        other.plug("gateway2", "other0");
+        gapi.put("more.yaml", manifest::file(&[manifest::gateway("more", &[manifest::http("http", 8080)])]));
+        gapi.reload();
+        assert!(path(&gapi).contains("user space ("), "{}", path(&gapi));
+        assert_eq!(complaints(&gapi.log()), [""; 0]);
+        let (_, start) = gapi.end(Signal::TERM, PATIENCE);
+        let gapi = start.flag("--address", "192.0.2.1").serve();
+        wait("it attaches again", PATIENCE, || path(&gapi).contains("kernel for "));
     });
 }
 
@@ -319,5 +364,65 @@ fn without_it_user_space_serves_the_same() {
         echo(&mut stream, b"the same");
         let (_, _start) = gapi.end(Signal::TERM, PATIENCE);
         assert!(stage.connect().is_err(), "nothing is left at work");
+    });
+}
+
+#[test]
+fn interfaces_that_come_and_go_are_followed() {
+    in_own_network(&[], || {
+        let stage = Stage::new();
+        let gapi = start().serve();
+        if !is_carried(&gapi) {
+            return;
+        }
+        for _ in 0..3 {
+            ip("link del gateway1");
+            wait("it has no route", SOON, || path(&gapi).contains("kernel for 0 of 4"));
+            stage._backend.plug("gateway1", "backend0");
+            stage._backend.run(|| ip("address add dev backend0 198.51.100.2/24"));
+            ip("address add dev gateway1 198.51.100.1/24");
+            let start = Instant::now();
+            wait("it is carried again", SOON, || path(&gapi).contains("kernel for all 4"));
+            eprintln!("carried after {:?}", start.elapsed());
+            let mut stream = stage.connect().expect("served");
+            greeting(&mut stream);
+            echo(&mut stream, b"through the new cable");
+        }
+        assert_eq!(complaints(&gapi.log()), [""; 0]);
+    });
+}
+
+#[test]
+fn a_storm_of_changes_does_not_take_the_processor() {
+    in_own_network(&[], || {
+        let _stage = Stage::new();
+        let gapi = start().serve();
+        if !is_carried(&gapi) {
+            return;
+        }
+        let interfaces = || {
+            let view: serde_json::Value =
+                serde_json::from_str(&gapi.ask(&["kernel", "-o", "json"]).text).expect("JSON");
+            view["interfaces"].as_object().map_or(0, |all| all.len())
+        };
+        let before = (processor(gapi.id()), Instant::now());
+        let cost = |what: &str| {
+            let now = processor(gapi.id());
+            eprintln!("{what}: {:.2} s of the processor in {:?}", now - before.0, before.1.elapsed());
+            now - before.0
+        };
+        for word in ["add", "del"] {
+            let routes =
+                (0..10_000).map(|i| format!("route {word} 10.0.{}.{}/32 via 198.51.100.2\n", i / 256, i % 256));
+            ip_batch(&routes.collect::<String>());
+        }
+        assert!(cost("10,000 routes that came and went") < 2.0);
+        let links = (0..500).map(|i| format!("link add storm{i} up group 5 type veth peer name peer{i}\n"));
+        ip_batch(&links.collect::<String>());
+        wait("all are attached to", PATIENCE, || interfaces() == 502);
+        ip("link del group 5");
+        wait("all are gone", PATIENCE, || interfaces() == 2);
+        assert!(cost("and 500 interfaces") < 10.0);
+        assert_eq!(complaints(&gapi.log()), [""; 0]);
     });
 }

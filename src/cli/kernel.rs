@@ -65,7 +65,10 @@ fn detach(pins: &Path) -> Result<(), Failure> {
         .map_err(|error| anyhow::anyhow!("{} cannot be removed: {error}; it takes root", pins.display()))?;
     print(&match removed {
         0 => format!("nothing of gapi is under {}\n", pins.display()),
-        _ => format!("{} is removed; a daemon that runs attaches again when it starts\n", pins.display()),
+        _ => format!(
+            "{} is removed; a daemon that runs goes on in user space, and attaches again at its next start\n",
+            pins.display()
+        ),
     })
 }
 

@@ -3,10 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs, io,
     net::SocketAddr,
+    path::{Path, PathBuf},
 };
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 
 use super::{
     maglev::{self, Target},
@@ -17,6 +19,10 @@ use super::{
 
 type Services = HashMap<MapData, ServiceKey, Service>;
 
+/// The name of the pin of services, before the number of their map. By its pin the next process finds the map that is in
+/// force: that it is in the array is not enough, for the kernel opens maps by their number to CAP_SYS_ADMIN alone.
+const SERVICES: &str = "services_";
+
 /// A service that the programs know.
 struct Known {
     service: Service,
@@ -26,7 +32,8 @@ struct Known {
 
 /// The maps of services, tables and endpoints, and what is in them.
 pub struct Generations {
-    services: ArrayOfMaps<MapData, Services>,
+    /// The outer array, with the services in force in its first place.
+    services: MapData,
     /// The outer array.
     tables: MapData,
     endpoints: Array<MapData, Endpoint>,
@@ -39,15 +46,17 @@ pub struct Generations {
     next_service: u32,
     /// Where the search for a free number begins.
     next_number: u32,
+    pins: PathBuf,
 }
 
 impl Generations {
-    /// Takes over what is in the maps.
+    /// Takes over what is in the maps; services are pinned in `pins`.
     ///
     /// # Errors
     /// When a map cannot be read.
     pub fn new(
-        services: ArrayOfMaps<MapData, Services>,
+        pins: &Path,
+        services: MapData,
         tables: MapData,
         endpoints: Array<MapData, Endpoint>,
     ) -> Result<Generations, MapError> {
@@ -61,6 +70,7 @@ impl Generations {
             departed: BTreeSet::new(),
             next_service: 1,
             next_number: 1,
+            pins: pins.to_owned(),
         };
         generations.recall()?;
         Ok(generations)
@@ -76,19 +86,39 @@ impl Generations {
                 self.next_service = self.next_service.max(endpoint.service + 1);
             }
         }
-        match self.services.get(&0, 0) {
-            Ok(services) => {
-                for entry in services.iter() {
-                    let (key, service) = entry?;
-                    self.next_service = self.next_service.max(service.id + 1);
-                    self.known.insert(ordered(&key), Known { service, slots: Vec::new() });
-                }
-            }
-            // Before the first generation.
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error),
+        let Some(services) = self.in_force()? else { return Ok(()) };
+        for entry in services.iter() {
+            let (key, service) = entry?;
+            self.next_service = self.next_service.max(service.id + 1);
+            self.known.insert(ordered(&key), Known { service, slots: Vec::new() });
         }
         Ok(())
+    }
+
+    /// The services that the programs go by; none before the first generation.
+    fn in_force(&self) -> Result<Option<Services>, MapError> {
+        let Some(number) = table::first(&self.services)? else { return Ok(None) };
+        let services = MapData::from_pin(self.pins.join(format!("{SERVICES}{number}")))?;
+        Ok(Some(Map::from_map_data(services)?.try_into()?))
+    }
+
+    /// Pins services before they are in force; their number.
+    fn pin(&self, services: &MapData) -> Result<u32, MapError> {
+        let number = services.info()?.id();
+        let pin = self.pins.join(format!("{SERVICES}{number}"));
+        // Of a map that is no more: its number was given out again.
+        _ = fs::remove_file(&pin);
+        services.pin(pin).map_err(|error| MapError::IoError(io::Error::other(error)))?;
+        Ok(number)
+    }
+
+    /// Removes the pins of services but those of this number.
+    fn unpin_others(&self, number: u32) {
+        let own = format!("{SERVICES}{number}");
+        let pins = fs::read_dir(&self.pins).into_iter().flatten().flatten();
+        let name = |pin: &fs::DirEntry| pin.file_name().to_string_lossy().into_owned();
+        let others = pins.filter(|pin| name(pin).starts_with(SERVICES) && name(pin) != own);
+        others.for_each(|pin| _ = fs::remove_file(pin.path()));
     }
 
     /// Writes and puts in force what was selected. New connections go by it when this returns; established ones keep
@@ -200,11 +230,16 @@ impl Generations {
     /// The kernel waits until no program uses what was in the slot before, so that its tables can be replaced.
     fn flip(&mut self, next: &BTreeMap<(maps::Address, [u8; 2], u8), (ServiceKey, Known)>) -> Result<(), String> {
         let flipped = (|| {
-            let mut services = Services::create(next.len().max(1) as u32, 0)?;
+            let map = table::create_hash::<ServiceKey, Service>(next.len())?;
+            let mut services: Services = Map::from_map_data(MapData::from_fd(map.try_clone()?)?)?.try_into()?;
             for (key, known) in next.values() {
                 services.insert(key, known.service, 0)?;
             }
-            self.services.set(0, &services, 0)
+            let map = MapData::from_fd(map)?;
+            let number = self.pin(&map)?;
+            table::place(&self.services, &[(0, map)])?;
+            self.unpin_others(number);
+            Ok(())
         })();
         flipped.map_err(|error: MapError| format!("the services cannot be written: {error}"))
     }

@@ -17,13 +17,15 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
-    programs::{ProgramError, SchedClassifier},
+    programs::SchedClassifier,
 };
 
 use crate::snapshot::Snapshot;
 
 pub mod attach;
+pub mod change;
 mod generation;
+mod load;
 pub mod maglev;
 pub mod maps;
 pub mod netlink;
@@ -51,9 +53,6 @@ pub mod reuseport;
 pub static FORWARD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forward.bpf.o"));
 /// The program in it.
 pub const PROGRAM: &str = "gapi_forward";
-
-/// How often the program is offered to the verifier.
-const LOADS: u32 = 10;
 
 /// The kernel path at work. Dropping it leaves the programs running; see [`detach`].
 pub struct Path {
@@ -96,7 +95,8 @@ impl Path {
             .load(FORWARD)
             .map_err(|error| refused(&chain(&error), &pins))?;
         let forward: &mut SchedClassifier = classifier(&mut program);
-        load(forward).map_err(|error| format!("the kernel does not accept the program: {}", chain(&error)))?;
+        load::load(|| forward.load())
+            .map_err(|error| format!("the kernel does not accept the program: {}", chain(&error)))?;
         // For people with bpftool; what runs is held by the links.
         _ = fs::remove_file(pins.join(PROGRAM));
         forward.pin(pins.join(PROGRAM)).map_err(|error| format!("the program cannot be pinned: {}", chain(&error)))?;
@@ -104,12 +104,12 @@ impl Path {
         let broken = |error: MapError| format!("the maps under {} cannot be used: {}", pins.display(), chain(&error));
         let mut told: Array<MapData, Told> = typed(&mut program, "gapi_settings").map_err(broken)?;
         told.set(0, settings.told(), 0).map_err(broken)?;
-        let services = typed(&mut program, "gapi_services").map_err(broken)?;
+        let services = MapData::from_pin(pins.join("gapi_services")).map_err(broken)?;
         let tables = MapData::from_pin(pins.join("gapi_tables")).map_err(broken)?;
         let endpoints = typed(&mut program, "gapi_endpoints").map_err(broken)?;
         let connections = MapData::from_pin(pins.join("gapi_connections")).map_err(broken)?;
         let mut path = Path {
-            generations: Generations::new(services, tables, endpoints).map_err(broken)?,
+            generations: Generations::new(&pins, services, tables, endpoints).map_err(broken)?,
             room: connections.info().map_err(broken)?.max_entries(),
             connections: Map::from_map_data(connections).and_then(HashMap::try_from).map_err(broken)?,
             traffic: typed(&mut program, "gapi_traffic").map_err(broken)?,
@@ -140,6 +140,11 @@ impl Path {
             format!("the table of connections keeps its room for {} until the programs are detached", self.room / 2)
         });
         self.failures.iter().cloned().chain(self.settings.overlap()).chain(size).collect()
+    }
+
+    /// Did everything succeed when interfaces were last followed?
+    pub fn is_whole(&self) -> bool {
+        self.failures.is_empty()
     }
 
     /// Attaches to interfaces that came, forgets those that went, and learns this machine's addresses; what failed is
@@ -182,9 +187,7 @@ impl Path {
         snapshot: &Snapshot,
         keep_client: impl Fn(&Selected) -> bool,
     ) -> Result<&[Selected], String> {
-        let (netlink, attached) = (&mut self.netlink, &self.attached);
-        let reach = |ip| Reach::new(netlink.route(ip).unwrap_or(Route::Nowhere), |index| attached.has(index));
-        let selected = select::select(snapshot, reach);
+        let selected = self.select(snapshot);
         self.generations.publish(&selected, keep_client)?;
         self.failures.extend(self.retired.stop());
         self.selected = selected;
@@ -198,9 +201,12 @@ impl Path {
 
     /// Did routes or interfaces change so that [`Path::publish`] would come to something else?
     pub fn is_stale(&mut self, snapshot: &Snapshot) -> bool {
-        let (netlink, attached) = (&mut self.netlink, &self.attached);
-        let reach = |ip| Reach::new(netlink.route(ip).unwrap_or(Route::Nowhere), |index| attached.has(index));
-        select::select(snapshot, reach) != self.selected
+        self.select(snapshot) != self.selected
+    }
+
+    fn select(&mut self, snapshot: &Snapshot) -> Vec<Selected> {
+        let attached = &self.attached;
+        select_by(&mut self.netlink, snapshot, |interface| attached.has(interface))
     }
 
     /// What is going on.
@@ -257,6 +263,23 @@ impl Path {
     }
 }
 
+/// Has a run with these pins left programs at work?
+pub fn is_left(pins: &FilePath) -> bool {
+    let mut layouts = fs::read_dir(pins).into_iter().flatten().flatten();
+    layouts.any(|layout| layout.path().join(PROGRAM).exists())
+}
+
+/// Which way the snapshot's listeners would take with the programs on every interface; nothing where the kernel cannot be
+/// asked for routes.
+pub fn reachable(snapshot: &Snapshot) -> Vec<Selected> {
+    Netlink::open().map_or_else(|_| Vec::new(), |mut netlink| select_by(&mut netlink, snapshot, |_| true))
+}
+
+/// `attached` tells whether an interface has the programs.
+fn select_by(netlink: &mut Netlink, snapshot: &Snapshot, attached: impl Fn(u32) -> bool) -> Vec<Selected> {
+    select::select(snapshot, |ip| Reach::new(netlink.route(ip).unwrap_or(Route::Nowhere), &attached))
+}
+
 /// Takes the programs off every interface and removes all pins, those of other layouts too: packets go to user space
 /// again, connections that the kernel carried end.
 ///
@@ -294,17 +317,6 @@ pub fn detach_all(pins: &FilePath) -> io::Result<usize> {
     }
     fs::remove_dir_all(pins)?;
     Ok(own.len())
-}
-
-/// A signal interrupts the verifier, which then wants to be asked again.
-fn load(program: &mut SchedClassifier) -> Result<(), ProgramError> {
-    for _ in 1..LOADS {
-        match program.load() {
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EAGAIN) => {}
-            loaded => return loaded,
-        }
-    }
-    program.load()
 }
 
 fn classifier(program: &mut Ebpf) -> &mut SchedClassifier {

@@ -18,6 +18,8 @@ use aya::{
     programs::{ProgramError, SkReuseport},
 };
 
+use super::load::load;
+
 /// The object of `ebpf/reuseport.bpf.c`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/reuseport.bpf.o"));
 
@@ -42,7 +44,7 @@ fn attach(listeners: &[TcpListener]) -> Result<(), EbpfError> {
     let [first, _, ..] = listeners else { return Ok(()) };
     let count = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
     let mut ebpf = EbpfLoader::new().override_global("sockets", &count, true).load(OBJECT)?;
-    program(&mut ebpf)?.load()?;
+    load(|| program(&mut ebpf)?.load())?;
     // There is none where no run was before.
     _ = SkReuseport::detach(first);
     let missing = || MapError::InvalidName { name: SOCKETS.to_owned() };

@@ -1,18 +1,20 @@
-//! Maglev tables as maps, made and filled with one call each: aya writes arrays slot by slot, and tables have tens of
-//! thousands.
+//! Maps within maps. Maglev tables are made and filled with one call each: aya writes arrays slot by slot, and tables have
+//! tens of thousands.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 
-use aya::maps::MapData;
+use aya::{Pod, maps::MapData};
 
 /// Of `enum bpf_cmd`.
 const MAP_CREATE: libc::c_long = 0;
+const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_DELETE_ELEM: libc::c_long = 3;
 /// Likewise (Linux 5.6).
 const MAP_UPDATE_BATCH: libc::c_long = 26;
+const TYPE_HASH: u32 = 1;
 const TYPE_ARRAY: u32 = 2;
 /// Arrays of other lengths may stand in its place (Linux 5.10).
 const F_INNER_MAP: u32 = 1 << 12;
@@ -27,7 +29,7 @@ struct Create {
     map_flags: u32,
 }
 
-/// Those for [`MAP_DELETE_ELEM`].
+/// Those for [`MAP_LOOKUP_ELEM`] and [`MAP_DELETE_ELEM`].
 #[repr(C)]
 struct Element {
     map_fd: u32,
@@ -56,19 +58,26 @@ struct Batch {
 /// # Errors
 /// As of `bpf(2)`.
 pub fn create(slots: &[u32]) -> io::Result<MapData> {
-    let mut create = Create {
-        map_type: TYPE_ARRAY,
-        key_size: 4,
-        value_size: 4,
-        max_entries: slots.len().max(1) as u32,
-        map_flags: F_INNER_MAP,
-    };
-    let descriptor = bpf(MAP_CREATE, &mut create)?;
-    // SAFETY: the kernel has just made it, and nobody else knows of it.
-    let array = unsafe { OwnedFd::from_raw_fd(descriptor as i32) };
+    let (max_entries, map_flags) = (slots.len().max(1) as u32, F_INNER_MAP);
+    let array = make(Create { map_type: TYPE_ARRAY, key_size: 4, value_size: 4, max_entries, map_flags })?;
     let keys: Vec<u32> = (0..).take(slots.len()).collect();
     update(&array, &keys, slots)?;
     MapData::from_fd(array).map_err(io::Error::other)
+}
+
+/// A hash map for so many values by keys.
+///
+/// # Errors
+/// As of `bpf(2)`.
+pub fn create_hash<K: Pod, V: Pod>(entries: usize) -> io::Result<OwnedFd> {
+    let (key_size, value_size) = (size_of::<K>() as u32, size_of::<V>() as u32);
+    make(Create { map_type: TYPE_HASH, key_size, value_size, max_entries: entries.max(1) as u32, map_flags: 0 })
+}
+
+fn make(mut map: Create) -> io::Result<OwnedFd> {
+    let descriptor = bpf(MAP_CREATE, &mut map)?;
+    // SAFETY: the kernel has just made it, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
 }
 
 /// Puts tables into their places of the outer array, all with one call: for each call the kernel waits until no program
@@ -82,15 +91,31 @@ pub fn place(outer: &MapData, tables: &[(u32, MapData)]) -> io::Result<()> {
     update(outer.fd(), &keys, &values)
 }
 
+/// The number of the map in the first place of an outer array.
+///
+/// # Errors
+/// As of `bpf(2)`.
+pub fn first(outer: &MapData) -> io::Result<Option<u32>> {
+    let mut id = 0_u32;
+    match bpf(MAP_LOOKUP_ELEM, &mut first_element(outer, &raw mut id as u64)) {
+        Ok(_) => Ok(Some(id)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Leaves the first place of an outer array without a map.
 ///
 /// # Errors
 /// As of `bpf(2)`.
 pub fn clear_first(outer: &MapData) -> io::Result<()> {
-    let key = 0_u32;
+    bpf(MAP_DELETE_ELEM, &mut first_element(outer, 0)).map(drop)
+}
+
+fn first_element(outer: &MapData, value: u64) -> Element {
+    static FIRST: u32 = 0;
     let map_fd = outer.fd().as_fd().as_raw_fd() as u32;
-    let mut element = Element { map_fd, zero: 0, key: &raw const key as u64, value: 0, flags: 0 };
-    bpf(MAP_DELETE_ELEM, &mut element).map(drop)
+    Element { map_fd, zero: 0, key: &raw const FIRST as u64, value, flags: 0 }
 }
 
 fn update(map: impl AsFd, keys: &[u32], values: &[u32]) -> io::Result<()> {

@@ -1,7 +1,8 @@
 //! Networks of a test's own.
 
 use std::{
-    process::Command,
+    io::Write,
+    process::{Command, Stdio},
     sync::mpsc::{Sender, channel},
     thread,
 };
@@ -45,6 +46,15 @@ fn unshare() -> rustix::io::Result<()> {
 pub fn ip(words: &str) {
     let status = Command::new("ip").args(words.split_whitespace()).status();
     assert!(status.as_ref().is_ok_and(|status| status.success()), "ip {words}: {status:?}");
+}
+
+/// Runs `ip` once for all of `lines`.
+pub fn ip_batch(lines: &str) {
+    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip is there");
+    // It ends when its input does.
+    let written = child.stdin.take().expect("standard input is piped").write_all(lines.as_bytes());
+    let status = child.wait();
+    assert!(written.is_ok() && status.as_ref().is_ok_and(|status| status.success()), "ip: {written:?} {status:?}");
 }
 
 type Task = Box<dyn FnOnce() + Send>;

@@ -15,16 +15,14 @@ use std::{
 
 use crate::{
     cli::run::{KernelUse, RunOptions},
-    daemon::pins::pins,
+    daemon::{look::Looks, pins::pins},
     kernel::{
-        self,
+        self, change,
         deny::{Deny, Listener, PINS},
     },
     snapshot::deny::DenyList,
 };
 
-/// Interfaces are looked for, and what failed is tried again, so often. On one that is new, user space keeps out who is denied.
-const LOOK: Duration = Duration::from_secs(1);
 /// Whoever asks waits for the answer so long, while a long list is being written.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -36,6 +34,8 @@ pub struct Kernel(Sender<Word>);
 enum Word {
     List(Arc<DenyList>),
     Listeners(BTreeSet<Listener>),
+    /// Interfaces are others. On one that is new, user space keeps out who is denied.
+    Changed,
     Tell(SyncSender<Told>),
     End(SyncSender<()>),
 }
@@ -58,6 +58,10 @@ impl Kernel {
         let (pins, path) = (pins_at(PINS), pins_at(kernel::PINS));
         let (tell, told) = channel();
         let is_off = options.kernel.use_ == KernelUse::Off;
+        if !is_off {
+            let changed = tell.clone();
+            change::follow(change::LINKS, move || changed.send(Word::Changed).is_ok());
+        }
         let deny = Err(if is_off { "--kernel is off" } else { "not loaded yet" }.to_owned());
         let keeper =
             Keeper { is_off, pins, path, deny, list: Arc::default(), listeners: BTreeSet::new(), failed: None };
@@ -113,13 +117,12 @@ impl Keeper {
         if !self.is_off {
             self.load();
         }
-        let mut look = Instant::now() + LOOK;
+        let mut looks = Looks::new();
         loop {
-            if look <= Instant::now() {
-                self.look();
-                look = Instant::now() + LOOK;
+            if looks.due(self.is_whole()) <= Instant::now() {
+                looks.look(|| self.look());
             }
-            match told.recv_timeout(look.saturating_duration_since(Instant::now())) {
+            match told.recv_timeout(looks.due(self.is_whole()).saturating_duration_since(Instant::now())) {
                 Ok(Word::List(list)) => {
                     self.list = list;
                     self.write();
@@ -129,6 +132,7 @@ impl Keeper {
                     self.listeners = listeners;
                     self.write();
                 }
+                Ok(Word::Changed) => looks.tell(),
                 // Whoever asked and went away needs no answer.
                 Ok(Word::Tell(answer)) => _ = answer.try_send(self.tell()),
                 Ok(Word::End(answer)) => {
@@ -170,6 +174,11 @@ impl Keeper {
         }
         self.failed = failed;
         deny.follow_interfaces();
+    }
+
+    /// Is there nothing that should be tried again?
+    fn is_whole(&self) -> bool {
+        self.failed.is_none() && self.deny.iter().flat_map(Deny::attached).all(|attached| attached.hook.is_ok())
     }
 
     /// Interfaces may have come or gone, and what failed may succeed.

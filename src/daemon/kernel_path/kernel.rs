@@ -1,7 +1,7 @@
 //! The programs, kept on a thread of their own: the kernel may take its time, and user space serves meanwhile.
 
 use std::{
-    net::IpAddr,
+    fs,
     path::Path as FilePath,
     sync::{
         Arc,
@@ -17,12 +17,12 @@ use tokio::sync::watch;
 use super::Told;
 use crate::{
     cli::run::RunOptions,
-    daemon::pins::pins,
+    daemon::{look::Looks, pins::pins},
     kernel::{
-        PINS, Path, Settings,
+        PINS, Path, Settings, change, is_left,
         maps::Protocol,
-        netlink::Netlink,
-        select::{Reach, Selected, select},
+        reachable,
+        select::Selected,
         statistics::{ServiceLine, Statistics},
     },
     snapshot::Snapshot,
@@ -30,8 +30,6 @@ use crate::{
     view::{KernelEndpoint, KernelListener, KernelView},
 };
 
-/// Interfaces, addresses and routes are looked at so often.
-const LOOK: Duration = Duration::from_secs(1);
 /// Entries whose time is over are removed so often.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Whoever asks waits for the answer so long.
@@ -47,6 +45,8 @@ enum Word {
     /// Load now; the answer is why not.
     Load(SyncSender<Result<(), String>>),
     Publish(Arc<Snapshot>),
+    /// Interfaces, addresses or routes are others.
+    Changed,
     Tell(SyncSender<(String, Option<KernelView>)>),
 }
 
@@ -58,6 +58,8 @@ impl Kernel {
     pub fn start(options: &RunOptions, required: bool, paths: watch::Sender<Told>) -> anyhow::Result<Kernel> {
         let (tell, told) = channel();
         let keeper = Keeper::new(options, paths);
+        let changed = tell.clone();
+        change::follow(change::ROUTES, move || changed.send(Word::Changed).is_ok());
         let named = thread::Builder::new().name("kernel-path".to_owned());
         named.spawn(move || keeper.keep(&told)).context("a thread for the kernel path")?;
         let kernel = Kernel(tell);
@@ -135,19 +137,21 @@ impl Keeper {
     }
 
     fn keep(mut self, told: &Receiver<Word>) {
-        let (mut look, mut sweep) = (Instant::now() + LOOK, Instant::now() + SWEEP);
+        let (mut looks, mut sweep) = (Looks::new(), Instant::now() + SWEEP);
         loop {
             let now = Instant::now();
-            if look <= now {
-                self.look();
+            if looks.due(self.is_whole()) <= now {
+                looks.look(|| self.look());
                 self.tell_paths();
-                look = Instant::now() + LOOK;
             }
             if sweep <= now {
                 self.sweep();
                 sweep = Instant::now() + SWEEP;
             }
-            match told.recv_timeout(look.min(sweep).saturating_duration_since(Instant::now())) {
+            let look = looks.due(self.is_whole());
+            let word = told.recv_timeout(look.min(sweep).saturating_duration_since(Instant::now()));
+            self.notice_detached();
+            match word {
                 Ok(Word::Load(answer)) => {
                     self.load();
                     let loaded = match &self.path {
@@ -162,11 +166,26 @@ impl Keeper {
                     self.publish();
                     self.tell_paths();
                 }
+                Ok(Word::Changed) => looks.tell(),
                 Ok(Word::Tell(answer)) => _ = answer.send(self.view()),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The programs go on; the next run takes them over.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Somebody may have run `gapi kernel detach`: then nothing is carried any more, and what is told to maps is told to
+    /// nobody.
+    fn notice_detached(&mut self) {
+        if matches!(self.path, Loaded::Yes(_)) && fs::exists(&self.settings.pins).is_ok_and(|exists| !exists) {
+            tracing::info!(
+                "the programs of the kernel path were taken off: TCP and UDP traffic goes through user space"
+            );
+            self.path =
+                Loaded::No("`gapi kernel detach` took the programs off; a restart attaches them again".to_owned());
+            self.failed = None;
+            self.tell_paths();
         }
     }
 
@@ -201,15 +220,12 @@ impl Keeper {
 
     /// Is there a TCP or UDP listener with an endpoint on another machine?
     fn has_work(&self) -> bool {
-        self.reachable().iter().any(Selected::is_in_kernel)
+        reachable(&self.snapshot).iter().any(Selected::is_in_kernel)
     }
 
-    /// Which way the snapshot's listeners would take with the programs on every interface.
-    fn reachable(&self) -> Vec<Selected> {
-        let Ok(mut netlink) = Netlink::open() else { return Vec::new() };
-        let reach =
-            |ip: IpAddr| netlink.route(ip).map_or(Reach::User("without a route"), |route| Reach::new(route, |_| true));
-        select(&self.snapshot, reach)
+    /// Is there nothing that should be tried again?
+    fn is_whole(&self) -> bool {
+        self.failed.is_none() && !matches!(&self.path, Loaded::Yes(path) if !path.is_whole())
     }
 
     /// Follows interfaces, addresses and routes.
@@ -236,7 +252,7 @@ impl Keeper {
             Loaded::Yes(path) => Told::Paths(self.snapshot.generation, Arc::new(paths(path.selected()))),
             Loaded::No(why) => Told::UserSpace(why.clone()),
             Loaded::NotYet => {
-                let selected = self.reachable();
+                let selected = reachable(&self.snapshot);
                 // It will be loaded.
                 if selected.iter().any(Selected::is_in_kernel) {
                     return;
@@ -262,6 +278,11 @@ impl Keeper {
         let path = match &self.path {
             Loaded::NotYet => {
                 return ("user space (no TCP or UDP listener has an endpoint on another machine)".to_owned(), None);
+            }
+            Loaded::No(why) if is_left(&self.settings.pins) => {
+                let left =
+                    "programs of an earlier run carry on what they were told: `gapi kernel detach` takes them off";
+                return (format!("user space ({why}); {left}"), None);
             }
             Loaded::No(why) => return (format!("user space ({why})"), None),
             Loaded::Yes(path) => path,

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::kernel::{load::load, netlink::Netlink};
 #[cfg(test)]
 use aya::programs::{TestRunOptions, TestRunResult};
 use aya::{
@@ -18,12 +19,9 @@ use aya::{
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
     },
 };
-use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
 /// Below it each daemon has a directory for its links in each network.
 pub const PINS: &str = "/sys/fs/bpf/gapi-deny";
-/// The loopback interface of every network.
-const LOOPBACK: u32 = 1;
 /// Of the filter at clsact: before what forwards.
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle::new(0, 0xdead);
@@ -90,8 +88,8 @@ pub struct Hooks {
 impl Hooks {
     /// Loads the programs of `ebpf`. That for XDP is not needed.
     pub fn new(mut ebpf: Ebpf, pins: &Path) -> Result<Hooks, EbpfError> {
-        tc(&mut ebpf)?.load()?;
-        let loaded = xdp(&mut ebpf).and_then(Xdp::load);
+        load(|| tc(&mut ebpf)?.load())?;
+        let loaded = load(|| xdp(&mut ebpf)?.load());
         if let Err(error) = &loaded {
             tracing::debug!(%error, "deny list not by XDP");
         }
@@ -155,6 +153,8 @@ impl Hooks {
         };
         match (&hook, self.attached.get(&index)) {
             (Ok(hook), _) => tracing::info!(%interface, %hook, "deny list attached"),
+            // It went meanwhile.
+            (Err(_), None) if interfaces().is_ok_and(|now| !now.contains_key(&index)) => return,
             // Once.
             (Err(error), None) => {
                 tracing::warn!(%interface, %error, "deny list not attached: only in user space there")
@@ -282,13 +282,8 @@ fn is_card(interface: &str) -> bool {
 
 /// Interfaces but loopback, by their number.
 fn interfaces() -> io::Result<BTreeMap<u32, String>> {
-    // Of the network namespace of this thread, as sysfs is not.
-    let table = fs::read_to_string("/proc/thread-self/net/dev")?;
-    let names = table.lines().skip(2).filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
-    let any = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-    // One that has gone meanwhile has no number.
-    let numbered = names.filter_map(|name| Some((name_to_index(&any, name).ok()?, name.to_owned())));
-    Ok(numbered.filter(|(index, _)| *index != LOOPBACK).collect())
+    let all = Netlink::open()?.interfaces()?.into_iter();
+    Ok(all.filter(|one| !one.is_loopback).map(|one| (one.index, one.name)).collect())
 }
 
 /// An error with what caused it.
