@@ -9,6 +9,7 @@ mod kernel;
 use self::kernel::Kernel;
 use crate::{
     cli::run::{KernelUse, RunOptions},
+    dataplane::elsewhere::Elsewhere,
     snapshot::Snapshot,
     view::KernelView,
 };
@@ -32,6 +33,18 @@ impl KernelPath {
         if let Some(kernel) = &self.0 {
             kernel.publish(snapshot);
         }
+    }
+
+    /// Returns when new connections go by what was published, or after a while.
+    pub fn settle(&self) {
+        if let Some(kernel) = &self.0 {
+            kernel.settle();
+        }
+    }
+
+    /// What user space is to leave to the programs.
+    pub fn elsewhere(&self) -> Elsewhere {
+        self.0.as_ref().map(Kernel::elsewhere).unwrap_or_default()
     }
 
     /// Which way TCP and UDP traffic takes and why, and what the programs carry.

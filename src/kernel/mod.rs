@@ -24,6 +24,7 @@ use crate::snapshot::Snapshot;
 
 pub mod attach;
 mod generation;
+pub mod left;
 pub mod maglev;
 pub mod maps;
 pub mod netlink;
@@ -38,6 +39,7 @@ use attach::{Attached, How, chain};
 use generation::Generations;
 use maps::{Address, Connection, LAYOUT, REASONS, Told, Traffic, Tuple};
 use netlink::{Netlink, Route};
+use left::Left;
 use retire::{LAYOUT_PINS, Retired};
 use select::{Reach, Selected};
 pub use setting::{PINS, Settings};
@@ -189,6 +191,17 @@ impl Path {
         self.failures.extend(self.retired.stop());
         self.selected = selected;
         Ok(&self.selected)
+    }
+
+    /// Tells user space what is its part.
+    ///
+    /// # Errors
+    /// When the table of connections cannot be opened once more.
+    pub fn tell(&self, left: &Left) -> Result<(), MapError> {
+        let connections = MapData::from_pin(self.pins.join("gapi_connections"))?;
+        left.watch(Map::from_map_data(connections).and_then(HashMap::try_from)?);
+        left.divide(&self.selected);
+        Ok(())
     }
 
     /// Did routes or interfaces change so that [`Path::publish`] would come to something else?

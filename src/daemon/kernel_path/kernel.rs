@@ -16,14 +16,16 @@ use anyhow::{Context, anyhow};
 use crate::{
     cli::run::RunOptions,
     daemon::pins::pins,
+    dataplane::elsewhere::{Arrived, Elsewhere},
     kernel::{
         PINS, Path, Settings,
+        left::Left,
         maps::Protocol,
         netlink::Netlink,
         select::{Reach, Selected, select},
         statistics::{ServiceLine, Statistics},
     },
-    snapshot::Snapshot,
+    snapshot::{ListenerProtocol, Snapshot},
     view::{KernelEndpoint, KernelListener, KernelView},
 };
 
@@ -37,13 +39,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LOADING: Duration = Duration::from_secs(30);
 
 /// The thread's end of a channel.
-pub struct Kernel(Sender<Word>);
+pub struct Kernel {
+    thread: Sender<Word>,
+    left: Arc<Left>,
+}
 
 /// What the thread is told.
 enum Word {
     /// Load now; the answer is why not.
     Load(SyncSender<Result<(), String>>),
     Publish(Arc<Snapshot>),
+    Settle(SyncSender<()>),
     Tell(SyncSender<(String, Option<KernelView>)>),
 }
 
@@ -54,10 +60,11 @@ impl Kernel {
     /// They cannot be loaded, or the system gives no thread.
     pub fn start(options: &RunOptions, required: bool) -> anyhow::Result<Kernel> {
         let (tell, told) = channel();
-        let keeper = Keeper::new(options);
+        let left = Arc::<Left>::default();
+        let keeper = Keeper::new(options, left.clone());
         let named = thread::Builder::new().name("kernel-path".to_owned());
         named.spawn(move || keeper.keep(&told)).context("a thread for the kernel path")?;
-        let kernel = Kernel(tell);
+        let kernel = Kernel { thread: tell, left };
         if required {
             let (answer, answered) = sync_channel(1);
             kernel.say(Word::Load(answer));
@@ -72,6 +79,23 @@ impl Kernel {
         self.say(Word::Publish(snapshot));
     }
 
+    /// Returns when what was published before is in force, or after a while.
+    pub fn settle(&self) {
+        let (answer, answered) = sync_channel(1);
+        self.say(Word::Settle(answer));
+        // It serves meanwhile as it did before.
+        _ = answered.recv_timeout(PATIENCE);
+    }
+
+    /// What user space is to leave to the programs.
+    pub fn elsewhere(&self) -> Elsewhere {
+        let left = self.left.clone();
+        Elsewhere::new(move |Arrived { protocol, socket, client, local }| {
+            let protocol = if *protocol == ListenerProtocol::Udp { Protocol::Udp } else { Protocol::Tcp };
+            left.endpoints(protocol, *socket, *client, *local)
+        })
+    }
+
     pub fn view(&self) -> (String, Option<KernelView>) {
         let (answer, answered) = sync_channel(1);
         self.say(Word::Tell(answer));
@@ -80,7 +104,7 @@ impl Kernel {
     }
 
     fn say(&self, word: Word) {
-        if self.0.send(word).is_err() {
+        if self.thread.send(word).is_err() {
             tracing::error!("the thread that keeps the kernel path has ended");
         }
     }
@@ -93,6 +117,7 @@ struct Keeper {
     keep_client: Vec<String>,
     snapshot: Arc<Snapshot>,
     path: Loaded,
+    left: Arc<Left>,
     /// What the kernel path could not be told.
     failed: Option<String>,
 }
@@ -107,7 +132,7 @@ enum Loaded {
 }
 
 impl Keeper {
-    fn new(options: &RunOptions) -> Keeper {
+    fn new(options: &RunOptions, left: Arc<Left>) -> Keeper {
         let traffic = &options.settings;
         let settings = Settings {
             pins: pins(FilePath::new(PINS), &options.state_dir),
@@ -120,10 +145,11 @@ impl Keeper {
         };
         Keeper {
             settings,
-            drain: traffic.drain_timeout,
+            drain: traffic.listener_drain_timeout,
             keep_client: options.kernel.keep_client.clone(),
             snapshot: Arc::default(),
             path: Loaded::NotYet,
+            left,
             failed: None,
         }
     }
@@ -154,6 +180,7 @@ impl Keeper {
                     self.snapshot = snapshot;
                     self.publish();
                 }
+                Ok(Word::Settle(answer)) => _ = answer.send(()),
                 Ok(Word::Tell(answer)) => _ = answer.send(self.view()),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The programs go on; the next run takes them over.
@@ -186,6 +213,8 @@ impl Keeper {
         let keep_client =
             |selected: &Selected| self.keep_client.iter().any(|listener| **listener == *selected.listener);
         self.failed = path.publish(&self.snapshot, keep_client).err();
+        let told = path.tell(&self.left);
+        self.failed = self.failed.take().or_else(|| told.err().map(|error| format!("user space cannot be told: {error}")));
         if let Some(why) = &self.failed {
             tracing::error!("the kernel path goes by what it had before: {why}");
         }
