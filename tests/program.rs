@@ -17,11 +17,11 @@ mod process;
 
 #[path = "program/dns.rs"]
 mod dns;
+#[path = "program/grpc.rs"]
+mod grpc;
 #[cfg(feature = "kernel")]
 #[path = "program/kernel_path.rs"]
 mod kernel_path;
-#[path = "program/grpc.rs"]
-mod grpc;
 #[path = "program/passthrough.rs"]
 mod passthrough;
 #[path = "program/postgresql.rs"]

@@ -37,9 +37,9 @@ mod table;
 
 use attach::{Attached, How, chain};
 use generation::Generations;
+use left::Left;
 use maps::{Address, Connection, LAYOUT, REASONS, Told, Traffic, Tuple};
 use netlink::{Netlink, Route};
-use left::Left;
 use retire::{LAYOUT_PINS, Retired};
 use select::{Reach, Selected};
 pub use setting::{PINS, Settings};

@@ -134,7 +134,9 @@ impl Stage {
             start = start.under(&["sh", "-c", &format!("shift; exec {program} \"$@\""), "sh"]);
         }
         let mut gapi = start.spawn();
-        wait("it serves or ends", PATIENCE, || !gapi.is_running() || gapi.ask(&["status"]).text.contains("Traffic path"));
+        wait("it serves or ends", PATIENCE, || {
+            !gapi.is_running() || gapi.ask(&["status"]).text.contains("Traffic path")
+        });
         self.gapi = Some(gapi);
     }
 
@@ -198,7 +200,9 @@ impl Stage {
         let own = self.family == Family::V4;
         let is_remote = |address: &SocketAddr| address.is_ipv4() == own && !address.ip().is_loopback();
         if self.way == Way::Kernel
-            && shares.iter().any(|(weight, endpoints)| *weight > 0 && endpoints.is_some_and(|all| all.iter().any(is_remote)))
+            && shares
+                .iter()
+                .any(|(weight, endpoints)| *weight > 0 && endpoints.is_some_and(|all| all.iter().any(is_remote)))
         {
             wait("the kernel carries it", PATIENCE, || self.path(protocol).starts_with("kernel"));
         }

@@ -253,7 +253,9 @@ fn a_narrow_way_is_found() {
             };
             crate::support::network::ip(&format!("link set {here} mtu 1280"));
             other.run(move || {
-                crate::support::network::ip(&format!("route change 10.{network}.0.0/24 dev {link} mtu 1280 advmss 1460"));
+                crate::support::network::ip(&format!(
+                    "route change 10.{network}.0.0/24 dev {link} mtu 1280 advmss 1460"
+                ));
                 crate::support::network::ip(&format!(
                     "-6 route add fd0{network}::/64 dev {link} metric 1 mtu 1280 advmss 1440"
                 ));

@@ -214,7 +214,8 @@ impl Keeper {
             |selected: &Selected| self.keep_client.iter().any(|listener| **listener == *selected.listener);
         self.failed = path.publish(&self.snapshot, keep_client).err();
         let told = path.tell(&self.left);
-        self.failed = self.failed.take().or_else(|| told.err().map(|error| format!("user space cannot be told: {error}")));
+        self.failed =
+            self.failed.take().or_else(|| told.err().map(|error| format!("user space cannot be told: {error}")));
         if let Some(why) = &self.failed {
             tracing::error!("the kernel path goes by what it had before: {why}");
         }

@@ -156,7 +156,8 @@ impl Session {
         // Endpoints may have come since.
         let backend = worker.snapshots.pin().backends.get(&chosen.key).unwrap_or(chosen).clone();
         for _ in 0..MAX_ENDPOINTS {
-            let is_elsewhere = |endpoint: &SocketAddr| self.elsewhere.as_ref().is_some_and(|others| others.contains(endpoint));
+            let is_elsewhere =
+                |endpoint: &SocketAddr| self.elsewhere.as_ref().is_some_and(|others| others.contains(endpoint));
             let avoid = |endpoint| is_elsewhere(&endpoint) || worker.datagrams.is_passed_over(endpoint, now);
             let Some(endpoint) = worker.balance.endpoint(&backend, avoid) else {
                 self.trouble.set(Some(Reason::NoEndpoint));
