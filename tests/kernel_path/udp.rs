@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     net::{TcpListener, UdpSocket},
     thread,
     time::{Duration, Instant},
@@ -11,9 +11,34 @@ use std::{
 
 use crate::{stage::*, support::wait};
 
+/// Asks until an answer comes: datagrams may be lost on a busy machine.
 fn ask(client: &UdpSocket, question: &str) -> String {
-    client.send(question.as_bytes()).expect("sent");
-    hear(client)
+    let mut buffer = vec![0; 1 << 16];
+    client.set_read_timeout(Some(Duration::from_secs(3))).expect("a time");
+    for _ in 0..10 {
+        client.send(question.as_bytes()).expect("sent");
+        if let Ok(length) = client.recv(&mut buffer) {
+            return String::from_utf8_lossy(&buffer[..length]).into_owned();
+        }
+    }
+    panic!("no answer to {question:?}");
+}
+
+/// Likewise for what has to come in one go: it may take several, each with a client of its own.
+fn in_one_go(stage: &Stage, go: impl Fn(&UdpSocket) -> io::Result<()>) {
+    let went = (0..10).any(|_| {
+        let client = stage.datagrams();
+        client.set_read_timeout(Some(Duration::from_secs(1))).expect("a time");
+        go(&client).is_ok()
+    });
+    assert!(went, "datagrams are lost each time");
+}
+
+fn hear_soon(client: &UdpSocket) -> Option<String> {
+    let mut buffer = vec![0; 1 << 16];
+    client.set_read_timeout(Some(Duration::from_secs(3))).expect("a time");
+    let length = client.recv(&mut buffer).ok()?;
+    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 fn hear(client: &UdpSocket) -> String {
@@ -81,29 +106,37 @@ fn weights_are_kept(stage: &Stage) {
 fn datagrams_of_every_length_come_and_go_whole(stage: &Stage) {
     let echo = Echo::start(stage, "");
     stage.serve("UDP", &[(1, Some(&[echo.address]))]);
-    let client = stage.datagrams();
     let bytes: Vec<u8> = (0..65_507u32).map(|index| (index % 251) as u8).collect();
-    let mut buffer = vec![0; 1 << 16];
     for length in [0, 1, 1452, 1453, 1472, 1473, 9000, 65_506, 65_507] {
-        client.send(&bytes[..length]).expect("sent");
-        let received = client.recv(&mut buffer).expect("in time");
-        assert!(buffer[..received] == bytes[..length], "{length} bytes, {received} came back");
+        in_one_go(stage, |client| {
+            client.send(&bytes[..length])?;
+            let mut buffer = vec![0; 1 << 16];
+            let received = client.recv(&mut buffer)?;
+            assert!(buffer[..received] == bytes[..length], "{length} bytes, {received} came back");
+            Ok(())
+        });
     }
 }
 
 fn bursts_keep_their_order_and_their_bounds(stage: &Stage) {
     let echo = Echo::start(stage, "");
     stage.serve("UDP", &[(1, Some(&[echo.address]))]);
-    let client = stage.datagrams();
+    // Lengths that the kernel may put together, and those that it may not.
+    let burst: Vec<Vec<u8>> = (0..40u8).map(|index| vec![index; if index % 7 == 0 { 300 } else { 1200 }]).collect();
     for _ in 0..10 {
-        // Lengths that the kernel may put together, and those that it may not.
-        let burst: Vec<Vec<u8>> = (0..40u8).map(|index| vec![index; if index % 7 == 0 { 300 } else { 1200 }]).collect();
-        burst.iter().for_each(|datagram| _ = client.send(datagram).expect("sent"));
-        let mut buffer = vec![0; 1 << 16];
-        for datagram in &burst {
-            let length = client.recv(&mut buffer).expect("in time");
-            assert_eq!(&buffer[..length], &**datagram);
-        }
+        in_one_go(stage, |client| {
+            burst.iter().for_each(|datagram| _ = client.send(datagram).expect("sent"));
+            let mut buffer = vec![0; 1 << 16];
+            let mut last = None;
+            for _ in &burst {
+                let length = client.recv(&mut buffer)?;
+                let index = usize::from(buffer[0]);
+                assert!(buffer[..length] == burst[index], "{index} is another");
+                assert!(last < Some(index), "{index} comes after {last:?}");
+                last = Some(index);
+            }
+            Ok(())
+        });
     }
 }
 
@@ -119,7 +152,11 @@ fn many_clients_at_once(stage: &Stage) {
                         client.send(format!("{thread}-{index}-{round}").as_bytes()).expect("sent");
                     }
                     for (index, client) in clients.iter().enumerate() {
-                        assert_eq!(hear(client), format!("{thread}-{index}-{round}"));
+                        // What was lost is asked for again; an answer of the round before may come late.
+                        let own = format!("{thread}-{index}-{round}");
+                        let said = hear_soon(client).filter(|said| *said == own);
+                        let said = said.or_else(|| (0..10).map(|_| ask(client, &own)).find(|said| *said == own));
+                        assert_eq!(said, Some(own));
                     }
                 }
             });
@@ -289,12 +326,13 @@ fn speech_of_either_side_keeps_a_session() {
         let client = stage.datagrams();
         client.send(b"").expect("sent");
         let (_, asker) = backend.recv_from(&mut [0; 8]).expect("in time");
-        let began = Instant::now();
+        let (began, mut heard) = (Instant::now(), 0);
         while began.elapsed() < Duration::from_secs(3) {
             backend.send_to(b"on", asker).expect("sent");
-            assert_eq!(hear(&client), "on");
+            heard += usize::from(soon(&client).is_some_and(|said| said == "on"));
             thread::sleep(Duration::from_millis(50));
         }
+        assert!(heard > 5, "{heard}");
         client.send(b"").expect("sent");
         assert_eq!(backend.recv_from(&mut [0; 8]).expect("in time").1, asker, "the same session");
     });
