@@ -7,7 +7,7 @@ use std::{
     process::Command,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU16, Ordering::Relaxed},
         mpsc::{Receiver, channel},
     },
     thread::{self, JoinHandle},
@@ -57,6 +57,9 @@ impl Family {
 /// A backendRef: its weight and its endpoints; none for an invalid reference.
 pub type Share<'a> = (u32, Option<&'a [SocketAddr]>);
 
+/// What is to be seen on a stage.
+pub type Body = fn(&Stage);
+
 /// The machines and what the daemon serves.
 pub struct Stage {
     pub way: Way,
@@ -66,6 +69,8 @@ pub struct Stage {
     gapi: Option<Gapi>,
     start: Option<Start>,
     flags: Vec<(String, String)>,
+    /// The next of the client for UDP.
+    port: AtomicU16,
 }
 
 /// Runs `test` with both families on both ways, all at once.
@@ -115,6 +120,7 @@ impl Stage {
             client,
             backend,
             gapi: None,
+            port: AtomicU16::new(10_000),
             start: Some(Start::new()),
             flags: flags.map(|(flag, value)| ((*flag).to_owned(), (*value).to_owned())).collect(),
         };
@@ -292,10 +298,11 @@ impl Stage {
         self.try_connect().expect("connected")
     }
 
-    /// A UDP socket of the client that hears of the gateway alone.
+    /// A UDP socket of the client that hears of the gateway alone. No port comes twice: sessions of before live on.
     pub fn datagrams(&self) -> UdpSocket {
         let (own, to) = (self.client_ip(), self.gateway());
-        let socket = self.client.run(move || UdpSocket::bind((own, 0))).expect("the address is the machine's");
+        let port = self.port.fetch_add(1, Relaxed);
+        let socket = self.client.run(move || UdpSocket::bind((own, port))).expect("the address is the machine's");
         socket.connect(to).expect("a route");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time");
         socket

@@ -412,7 +412,7 @@ fn a_reload_keeps_connections_with_their_backend(stage: &Stage) {
 }
 
 /// What needs no flags, one after the other on the same machines.
-const ALL: &[(&str, fn(&Stage))] = &[
+const ALL: &[(&str, Body)] = &[
     ("weights_are_kept", weights_are_kept),
     ("either_side_may_end_and_the_other_go_on", either_side_may_end_and_the_other_go_on),
     ("who_says_nothing_first_is_connected_all_the_same", who_says_nothing_first_is_connected_all_the_same),

@@ -364,7 +364,7 @@ fn answers_come_from_the_address_that_was_spoken_to(stage: &Stage) {
 }
 
 /// What needs no flags, one after the other on the same machines.
-const ALL: &[(&str, fn(&Stage))] = &[
+const ALL: &[(&str, Body)] = &[
     ("a_client_keeps_its_backend", a_client_keeps_its_backend),
     ("weights_are_kept", weights_are_kept),
     ("datagrams_of_every_length_come_and_go_whole", datagrams_of_every_length_come_and_go_whole),
