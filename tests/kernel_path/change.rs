@@ -44,13 +44,16 @@ impl Stream {
     fn start(mut from: TcpStream, mut to: TcpStream, stop: Arc<AtomicBool>) -> Stream {
         let read = Arc::<AtomicU64>::default();
         let writer = thread::spawn(move || {
+            // An emulated one has little to give.
+            let is_emulated = std::env::var_os("GAPI_TEST_ONE_AT_A_TIME").is_some();
+            let pause = Duration::from_millis(if is_emulated { 50 } else { 1 });
             let (bytes, mut sent) = (bytes(), 0);
             while !stop.load(Relaxed) {
                 let piece = &bytes[sent as usize % PERIOD..][..PIECE];
                 from.write_all(piece).unwrap_or_else(|error| panic!("after {sent} bytes: {error}"));
                 sent += PIECE as u64;
                 // The daemon wants a processor too.
-                thread::sleep(Duration::from_millis(1));
+                thread::sleep(pause);
             }
             from.shutdown(Shutdown::Write).expect("still connected");
             sent
