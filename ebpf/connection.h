@@ -173,17 +173,15 @@ enum made {
 	NO_PORT,
 };
 
-/* Remembers that user space has the session, so that it keeps it when the table changes. */
+/* Remembers that user space has it: it keeps it when the table changes, and user space knows that it is of its share. */
 static __always_inline enum made leave(const struct packet *packet, const struct service *service)
 {
 	struct connection c = {};
 
-	if (packet->tuple.protocol == IPPROTO_UDP) {
-		c.service = service->id;
-		c.seen = now();
-		c.flags = IN_USER_SPACE;
-		bpf_map_update_elem(&gapi_connections, &packet->tuple, &c, BPF_ANY);
-	}
+	c.service = service->id;
+	c.seen = now();
+	c.flags = IN_USER_SPACE;
+	bpf_map_update_elem(&gapi_connections, &packet->tuple, &c, BPF_ANY);
 	return CHOSEN_USER_SPACE;
 }
 

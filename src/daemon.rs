@@ -138,6 +138,7 @@ async fn reload(pass: &mut Pass, watch: &mut Watch, options: &RunOptions) {
     pass.reopen_access_log();
     pass.deny.look();
     look(pass, watch, options, true).await;
+    pass.settle_kernel_path();
     pass.reporter.settle().await;
     tell::ready(&pass.reporter.last.view);
 }

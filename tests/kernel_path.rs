@@ -15,6 +15,15 @@ use rustix::process::Signal;
 
 mod support;
 
+#[path = "kernel_path/change.rs"]
+mod change;
+#[path = "kernel_path/stage.rs"]
+mod stage;
+#[path = "kernel_path/tcp.rs"]
+mod tcp;
+#[path = "kernel_path/udp.rs"]
+mod udp;
+
 use support::{
     Gapi,
     gapi::{BINARY, Start},

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     certificate::{EngineOptions, Resolvers, nameserver},
-    dataplane::Settings,
+    dataplane::{Settings, elsewhere::Elsewhere},
     graph::issuance::CLUSTER_RESOURCE_NAMESPACE,
     manifest::span::Bounds,
     observe::log,
@@ -362,6 +362,8 @@ impl TrafficFlags {
             max_connections_per_client: self.max_connections_per_client,
             max_idle_per_endpoint: self.max_idle_per_endpoint,
             access_log: self.access_log,
+            // The daemon says, when it has a kernel path.
+            elsewhere: Elsewhere::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod kernel;
 use self::kernel::Kernel;
 use crate::{
     cli::run::{KernelUse, RunOptions},
+    dataplane::elsewhere::Elsewhere,
     snapshot::{Listener, ListenerProtocol, Snapshot},
     status::path::{Paths, Way},
     view::KernelView,
@@ -57,6 +58,18 @@ impl KernelPath {
         if let Some(kernel) = &self.kernel {
             kernel.publish(snapshot);
         }
+    }
+
+    /// Returns when new connections go by what was published, or after a while.
+    pub fn settle(&self) {
+        if let Some(kernel) = &self.kernel {
+            kernel.settle();
+        }
+    }
+
+    /// What user space is to leave to the programs.
+    pub fn elsewhere(&self) -> Elsewhere {
+        self.kernel.as_ref().map(Kernel::elsewhere).unwrap_or_default()
     }
 
     /// Which way TCP and UDP traffic takes and why, and what the programs carry.

@@ -71,14 +71,15 @@ impl Pass {
     pub fn start(options: Arc<RunOptions>, inherited: Inherited, store: Option<Store>) -> anyhow::Result<Pass> {
         let workers =
             options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, |count| count.get());
-        let settings = Arc::new(options.settings.clone());
+        let kernel_path = KernelPath::start(&options)?;
+        let settings = crate::dataplane::Settings { elsewhere: kernel_path.elsewhere(), ..options.settings.clone() };
+        let settings = Arc::new(settings);
         #[cfg_attr(not(feature = "kernel"), expect(unused_mut))]
         let mut data_plane = DataPlane::succeed(settings, workers, inherited, store).context("the workers")?;
         #[cfg(feature = "kernel")]
         if options.kernel.use_ != crate::cli::run::KernelUse::Off {
             data_plane.share_out_by(crate::kernel::reuseport::share_out);
         }
-        let kernel_path = KernelPath::start(&options)?;
         let deny = Deny::start(&options, &data_plane)?;
         let assigned_path = options.state_dir.join("addresses.json");
         let assigned = address::read_assigned(&assigned_path).unwrap_or_else(|error| {
@@ -235,6 +236,11 @@ impl Pass {
     /// The deny list, and whom it has kept out.
     pub fn denied(&self) -> Option<DenyView> {
         self.deny.view(&self.data_plane)
+    }
+
+    /// Returns when the kernel path too goes by what was published.
+    pub fn settle_kernel_path(&self) {
+        self.kernel_path.settle();
     }
 
     /// Which way TCP and UDP traffic takes, and what the kernel path carries.

@@ -19,16 +19,19 @@ use super::{
     accept::Permit,
     access_log::{Line, Taken, milliseconds},
     drain::Handle,
+    elsewhere::{Arrived, Endpoints},
     outcome::Reason,
     pulse::Phase,
     relay::{Cut, Meter, Side, relay},
     turn::Wire,
     upstream::connect_tcp,
 };
-use crate::snapshot::{Backend, Host, Listener, Rule, Snapshot};
+use crate::snapshot::{Backend, Host, Listener, ListenerProtocol, Rule, Snapshot};
 
 /// Endpoints that are tried for one connection.
 const MAX_CONNECTS: usize = 4;
+/// Turns that are passed over for one connection.
+const MAX_TURNS: usize = 1000;
 /// Peers that are gone without a word are found out after about two minutes.
 pub const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
@@ -93,16 +96,22 @@ impl Stream<'_> {
     /// A connection to an endpoint of the backend that is next.
     async fn connect(&mut self) -> Result<TcpStream, Reason> {
         let worker = self.worker;
+        let elsewhere;
         let backend = {
             let snapshot = worker.snapshots.pin();
             let rule = rule(&snapshot, self.connection).ok_or(Reason::NoRoute)?;
             self.taken = Some(Taken::by(rule));
-            backend(worker, &snapshot, rule)?
+            // TLS is never carried elsewhere.
+            elsewhere = self.connection.tls.is_none().then(|| self.elsewhere()).flatten();
+            backend(worker, &snapshot, rule, elsewhere.as_ref())?
         };
+        let is_elsewhere = |endpoint| elsewhere.as_ref().is_some_and(|others| others.contains(&endpoint));
         let mut tried: Vec<SocketAddr> = Vec::new();
         loop {
             let now = worker.clock.now();
-            let avoid = |endpoint| tried.contains(&endpoint) || worker.upstreams.is_passed_over(endpoint, now);
+            let avoid = |endpoint| {
+                tried.contains(&endpoint) || is_elsewhere(endpoint) || worker.upstreams.is_passed_over(endpoint, now)
+            };
             let endpoint = worker.balance.endpoint(&backend, avoid).ok_or(Reason::NoEndpoint)?;
             self.endpoint = Some(endpoint);
             match connect_tcp(worker, endpoint).await {
@@ -119,6 +128,12 @@ impl Stream<'_> {
                 }
             }
         }
+    }
+
+    fn elsewhere(&self) -> Option<Endpoints> {
+        let Connection { socket, peer: client, local, .. } = *self.connection;
+        let arrived = Arrived { protocol: ListenerProtocol::Tcp, socket, client, local };
+        self.worker.settings.elsewhere.of(&arrived)
     }
 
     async fn carry(&self, client: Client, mut backend: TcpStream) -> Reason {
@@ -173,11 +188,26 @@ fn rule<'s>(snapshot: &'s Snapshot, connection: &Connection) -> Option<&'s Rule>
     host.rules.first()
 }
 
-/// The backend whose turn it is.
-pub(super) fn backend(worker: &Worker, snapshot: &Snapshot, rule: &Rule) -> Result<Arc<Backend>, Reason> {
-    let weighted = worker.balance.backend(rule).ok_or(Reason::NoBackend)?;
-    let key = weighted.backend.as_ref().ok_or(Reason::InvalidBackend)?;
-    snapshot.backends.get(key).cloned().ok_or(Reason::InvalidBackend)
+/// The backend whose turn it is. Turns of endpoints that are reached elsewhere are passed over: what is left is divided as
+/// by the weights.
+pub(super) fn backend(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    rule: &Rule,
+    elsewhere: Option<&Endpoints>,
+) -> Result<Arc<Backend>, Reason> {
+    let mut turns = MAX_TURNS;
+    loop {
+        let weighted = worker.balance.backend(rule).ok_or(Reason::NoBackend)?;
+        let key = weighted.backend.as_ref().ok_or(Reason::InvalidBackend)?;
+        let backend = snapshot.backends.get(key).ok_or(Reason::InvalidBackend)?;
+        turns -= 1;
+        let Some(elsewhere) = elsewhere.filter(|_| turns > 0) else { return Ok(backend.clone()) };
+        match worker.balance.endpoint(backend, |_| false) {
+            Some(endpoint) if elsewhere.contains(&endpoint) => {}
+            _ => return Ok(backend.clone()),
+        }
+    }
 }
 
 /// Passes a broken connection on to the other side.

@@ -25,6 +25,7 @@ mod clock;
 mod cors;
 pub mod counter;
 mod drain;
+pub mod elsewhere;
 mod exchange;
 pub mod explain;
 mod field;

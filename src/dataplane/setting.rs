@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::elsewhere::Elsewhere;
+
 /// The safe defaults of the data plane.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -57,6 +59,8 @@ pub struct Settings {
     pub max_idle_per_endpoint: usize,
     /// JSON lines of requests to this file (`-` for standard output); none: off.
     pub access_log: Option<String>,
+    /// Endpoints that are reached on another way than through these threads; set by the daemon, no flag.
+    pub elsewhere: Elsewhere,
 }
 
 impl Default for Settings {
@@ -93,6 +97,7 @@ impl Default for Settings {
             max_connections_per_client: 0,
             max_idle_per_endpoint: 64,
             access_log: None,
+            elsewhere: Elsewhere::default(),
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::snapshot::Snapshot;
 pub mod attach;
 pub mod change;
 mod generation;
+pub mod left;
 mod load;
 pub mod maglev;
 pub mod maps;
@@ -38,6 +39,7 @@ mod table;
 
 use attach::{Attached, How, chain};
 use generation::Generations;
+use left::Left;
 use maps::{Address, Connection, LAYOUT, REASONS, Told, Traffic, Tuple};
 use netlink::{Netlink, Route};
 use retire::{LAYOUT_PINS, Retired};
@@ -197,6 +199,17 @@ impl Path {
     /// What was published last: what is carried and what is not, and why.
     pub fn selected(&self) -> &[Selected] {
         &self.selected
+    }
+
+    /// Tells user space what is its part.
+    ///
+    /// # Errors
+    /// When the table of connections cannot be opened once more.
+    pub fn tell(&self, left: &Left) -> Result<(), MapError> {
+        let connections = MapData::from_pin(self.pins.join("gapi_connections"))?;
+        left.watch(Map::from_map_data(connections).and_then(HashMap::try_from)?);
+        left.divide(&self.selected);
+        Ok(())
     }
 
     /// Did routes or interfaces change so that [`Path::publish`] would come to something else?

@@ -57,7 +57,8 @@ impl Settings {
     /// As the programs read it.
     pub(super) fn told(&self) -> Told {
         let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let shortest = [self.tcp_opening, self.tcp_closed, self.udp_idle, self.udp_answered].into_iter().min();
+        let tcp = [self.tcp_opening, self.tcp_idle, self.tcp_half_closed, self.tcp_closed];
+        let shortest = tcp.into_iter().chain([self.udp_idle, self.udp_answered]).min();
         let settle = shortest.unwrap_or_default() / 8;
         Told {
             layout: LAYOUT,

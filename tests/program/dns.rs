@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -17,9 +18,9 @@ use crate::{
 };
 
 /// Hosts with an address each.
-const HOSTS: usize = 1000;
+pub const HOSTS: usize = 1000;
 /// Bytes in the strings of the names `big` and `huge`: more than 512, and more than the 4096 of EDNS.
-const BIG: usize = 12 * 200;
+pub const BIG: usize = 12 * 200;
 const HUGE: usize = 120 * 200;
 
 struct Name {
@@ -34,26 +35,7 @@ impl Name {
     fn start() -> Name {
         let directory = scratch();
         let own = free_port();
-        let path = directory.path();
-        write(path, "zone", zone());
-        let config = format!(
-            "options {{
-                directory \"{0}\"; pid-file \"{0}/pid\"; session-keyfile \"{0}/session.key\";
-                listen-on port {own} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};
-                recursion no; dnssec-validation no; notify no; querylog yes;
-                max-udp-size 4096; edns-udp-size 4096; allow-transfer {{ any; }};
-            }};
-            controls {{ }};
-            logging {{ channel out {{ stderr; severity info; print-category yes; }};
-                category default {{ out; }}; category queries {{ out; }}; }};
-            zone \"example.test\" {{ type primary; file \"{0}/zone\"; }};",
-            path.display()
-        );
-        let config = write(path, "named.conf", config);
-        let mut named = unprivileged(&copy(path), "KILL");
-        named.args(["-g", "-n", "2", "-c"]).arg(config).current_dir(path);
-        let server = Server::start(named, path.join("log"), Signal::KILL)
-            .wait_until(|server| server.log().contains(" running\n"));
+        let server = named(directory.path(), loopback(own));
         let port = free_port();
         let mut documents = vec![
             manifest::gateway(
@@ -85,6 +67,32 @@ impl Name {
     }
 }
 
+/// BIND with the zone at an address of this thread's network.
+pub fn named(path: &Path, on: SocketAddr) -> Server {
+    write(path, "zone", zone());
+    let listen = match on.ip() {
+        IpAddr::V4(ip) => format!("listen-on port {} {{ {ip}; }}; listen-on-v6 {{ none; }};", on.port()),
+        IpAddr::V6(ip) => format!("listen-on {{ none; }}; listen-on-v6 port {} {{ {ip}; }};", on.port()),
+    };
+    let config = format!(
+        "options {{
+            directory \"{0}\"; pid-file \"{0}/pid\"; session-keyfile \"{0}/session.key\";
+            {listen}
+            recursion no; dnssec-validation no; notify no; querylog yes;
+            max-udp-size 4096; edns-udp-size 4096; allow-transfer {{ any; }};
+        }};
+        controls {{ }};
+        logging {{ channel out {{ stderr; severity info; print-category yes; }};
+            category default {{ out; }}; category queries {{ out; }}; }};
+        zone \"example.test\" {{ type primary; file \"{0}/zone\"; }};",
+        path.display()
+    );
+    let config = write(path, "named.conf", config);
+    let mut named = unprivileged(&copy(path), "KILL");
+    named.args(["-g", "-n", "2", "-c"]).arg(config).current_dir(path);
+    Server::start(named, path.join("log"), Signal::KILL).wait_until(|server| server.log().contains(" running\n"))
+}
+
 /// AppArmor lets Debian's `named` read nothing but its own directories: that goes by the program's path.
 fn copy(directory: &Path) -> PathBuf {
     let copy = directory.join("named");
@@ -109,7 +117,7 @@ fn address(host: usize) -> String {
 }
 
 /// Bytes in the strings of an answer in dig's short form.
-fn string_bytes(text: &str) -> usize {
+pub fn string_bytes(text: &str) -> usize {
     text.split('"').skip(1).step_by(2).map(str::len).sum()
 }
 

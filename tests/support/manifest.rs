@@ -63,7 +63,7 @@ pub fn service(name: &str, endpoints: &[SocketAddr]) -> Vec<Value> {
                 "name": format!("{name}-{index}"), "namespace": "default",
                 "labels": {"kubernetes.io/service-name": name},
             },
-            "addressType": "IPv4",
+            "addressType": if endpoint.is_ipv4() { "IPv4" } else { "IPv6" },
             "ports": [{"name": "http", "port": endpoint.port()}],
             "endpoints": [{"addresses": [endpoint.ip().to_string()]}],
         })

@@ -18,14 +18,16 @@ use super::Told;
 use crate::{
     cli::run::RunOptions,
     daemon::{look::Looks, pins::pins},
+    dataplane::elsewhere::{Arrived, Elsewhere},
     kernel::{
         PINS, Path, Settings, change, is_left,
+        left::Left,
         maps::Protocol,
         reachable,
         select::Selected,
         statistics::{ServiceLine, Statistics},
     },
-    snapshot::Snapshot,
+    snapshot::{ListenerProtocol, Snapshot},
     status::path::{Paths, Way},
     view::{KernelEndpoint, KernelListener, KernelView},
 };
@@ -38,7 +40,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LOADING: Duration = Duration::from_secs(30);
 
 /// The thread's end of a channel.
-pub struct Kernel(Sender<Word>);
+pub struct Kernel {
+    thread: Sender<Word>,
+    left: Arc<Left>,
+}
 
 /// What the thread is told.
 enum Word {
@@ -47,6 +52,8 @@ enum Word {
     Publish(Arc<Snapshot>),
     /// Interfaces, addresses or routes are others.
     Changed,
+    /// Say when all before this is done.
+    Settle(SyncSender<()>),
     Tell(SyncSender<(String, Option<KernelView>)>),
 }
 
@@ -57,12 +64,13 @@ impl Kernel {
     /// They cannot be loaded, or the system gives no thread.
     pub fn start(options: &RunOptions, required: bool, paths: watch::Sender<Told>) -> anyhow::Result<Kernel> {
         let (tell, told) = channel();
-        let keeper = Keeper::new(options, paths);
+        let left = Arc::<Left>::default();
+        let keeper = Keeper::new(options, left.clone(), paths);
         let changed = tell.clone();
         change::follow(change::ROUTES, move || changed.send(Word::Changed).is_ok());
         let named = thread::Builder::new().name("kernel-path".to_owned());
         named.spawn(move || keeper.keep(&told)).context("a thread for the kernel path")?;
-        let kernel = Kernel(tell);
+        let kernel = Kernel { thread: tell, left };
         if required {
             let (answer, answered) = sync_channel(1);
             kernel.say(Word::Load(answer));
@@ -77,6 +85,23 @@ impl Kernel {
         self.say(Word::Publish(snapshot));
     }
 
+    /// Returns when what was published before is in force, or after a while.
+    pub fn settle(&self) {
+        let (answer, answered) = sync_channel(1);
+        self.say(Word::Settle(answer));
+        // It serves meanwhile as it did before.
+        _ = answered.recv_timeout(PATIENCE);
+    }
+
+    /// What user space is to leave to the programs.
+    pub fn elsewhere(&self) -> Elsewhere {
+        let left = self.left.clone();
+        Elsewhere::new(move |Arrived { protocol, socket, client, local }| {
+            let protocol = if *protocol == ListenerProtocol::Udp { Protocol::Udp } else { Protocol::Tcp };
+            left.endpoints(protocol, *socket, *client, *local)
+        })
+    }
+
     pub fn view(&self) -> (String, Option<KernelView>) {
         let (answer, answered) = sync_channel(1);
         self.say(Word::Tell(answer));
@@ -85,7 +110,7 @@ impl Kernel {
     }
 
     fn say(&self, word: Word) {
-        if self.0.send(word).is_err() {
+        if self.thread.send(word).is_err() {
             tracing::error!("the thread that keeps the kernel path has ended");
         }
     }
@@ -98,6 +123,7 @@ struct Keeper {
     keep_client: Vec<String>,
     snapshot: Arc<Snapshot>,
     path: Loaded,
+    left: Arc<Left>,
     /// What the kernel path could not be told.
     failed: Option<String>,
     /// Where it is told which way traffic takes.
@@ -114,7 +140,7 @@ enum Loaded {
 }
 
 impl Keeper {
-    fn new(options: &RunOptions, paths: watch::Sender<Told>) -> Keeper {
+    fn new(options: &RunOptions, left: Arc<Left>, paths: watch::Sender<Told>) -> Keeper {
         let traffic = &options.settings;
         let settings = Settings {
             pins: pins(FilePath::new(PINS), &options.state_dir),
@@ -127,10 +153,11 @@ impl Keeper {
         };
         Keeper {
             settings,
-            drain: traffic.drain_timeout,
+            drain: traffic.listener_drain_timeout,
             keep_client: options.kernel.keep_client.clone(),
             snapshot: Arc::default(),
             path: Loaded::NotYet,
+            left,
             failed: None,
             paths,
         }
@@ -167,6 +194,7 @@ impl Keeper {
                     self.tell_paths();
                 }
                 Ok(Word::Changed) => looks.tell(),
+                Ok(Word::Settle(answer)) => _ = answer.send(()),
                 Ok(Word::Tell(answer)) => _ = answer.send(self.view()),
                 Err(RecvTimeoutError::Timeout) => {}
                 // The programs go on; the next run takes them over.
@@ -185,6 +213,7 @@ impl Keeper {
             self.path =
                 Loaded::No("`gapi kernel detach` took the programs off; a restart attaches them again".to_owned());
             self.failed = None;
+            self.left.divide(&[]);
             self.tell_paths();
         }
     }
@@ -212,7 +241,9 @@ impl Keeper {
         let Loaded::Yes(path) = &mut self.path else { return };
         let keep_client =
             |selected: &Selected| self.keep_client.iter().any(|listener| **listener == *selected.listener);
-        self.failed = path.publish(&self.snapshot, keep_client).err();
+        let published = path.publish(&self.snapshot, keep_client).map(|_| ());
+        let tell = |()| path.tell(&self.left).map_err(|error| format!("user space cannot be told: {error}"));
+        self.failed = published.and_then(tell).err();
         if let Some(why) = &self.failed {
             tracing::error!("the kernel path goes by what it had before: {why}");
         }

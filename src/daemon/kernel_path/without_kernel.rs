@@ -6,7 +6,7 @@ use anyhow::bail;
 use tokio::sync::watch;
 
 use super::Told;
-use crate::{cli::run::RunOptions, snapshot::Snapshot, view::KernelView};
+use crate::{cli::run::RunOptions, dataplane::elsewhere::Elsewhere, snapshot::Snapshot, view::KernelView};
 
 const MISSING: &str = "this program was built without the kernel path";
 
@@ -24,6 +24,12 @@ impl Kernel {
     }
 
     pub fn publish(&self, _snapshot: Arc<Snapshot>) {}
+
+    pub fn settle(&self) {}
+
+    pub fn elsewhere(&self) -> Elsewhere {
+        Elsewhere::default()
+    }
 
     pub fn view(&self) -> (String, Option<KernelView>) {
         (format!("user space ({MISSING})"), None)

@@ -26,10 +26,11 @@ use crate::{
         accept::by_family,
         access_log::{Line, Taken, milliseconds},
         counter::add_many,
+        elsewhere::{Arrived, Endpoints},
         layer4,
         outcome::Reason,
     },
-    snapshot::{Backend, Rule, Snapshot, Socket as Listeners},
+    snapshot::{Backend, ListenerProtocol, Rule, Snapshot, Socket as Listeners},
 };
 
 /// Endpoints that are tried for one datagram.
@@ -50,6 +51,8 @@ pub struct Session {
     taken: Option<Taken>,
     /// Chosen once; without one, what comes is dropped.
     backend: Result<Arc<Backend>, Reason>,
+    /// Endpoints that it is not for.
+    elsewhere: Option<Endpoints>,
     upstream: RefCell<Option<Upstream>>,
     /// The last endpoint, for the log.
     endpoint: Cell<Option<SocketAddr>>,
@@ -82,7 +85,11 @@ impl Session {
         // A socket of a socket unit may take both families.
         let (_, address) = by_family(key.client, listening.address);
         let rule = rule(&snapshot, address);
-        let backend = rule.ok_or(Reason::NoRoute).and_then(|rule| layer4::backend(worker, &snapshot, rule));
+        let Key { client, local } = key;
+        let arrived = Arrived { protocol: ListenerProtocol::Udp, socket: address, client, local };
+        let elsewhere = worker.settings.elsewhere.of(&arrived);
+        let backend =
+            rule.ok_or(Reason::NoRoute).and_then(|rule| layer4::backend(worker, &snapshot, rule, elsewhere.as_ref()));
         Rc::new(Session {
             key,
             passage: RefCell::new(Passage::new(listening.clone(), worker.index)),
@@ -90,6 +97,7 @@ impl Session {
             taken: rule.map(Taken::by),
             trouble: Cell::new(backend.as_ref().err().copied()),
             backend,
+            elsewhere,
             upstream: RefCell::new(None),
             endpoint: Cell::new(None),
             heard: Cell::new(now),
@@ -148,7 +156,9 @@ impl Session {
         // Endpoints may have come since.
         let backend = worker.snapshots.pin().backends.get(&chosen.key).unwrap_or(chosen).clone();
         for _ in 0..MAX_ENDPOINTS {
-            let avoid = |endpoint| worker.datagrams.is_passed_over(endpoint, now);
+            let is_elsewhere =
+                |endpoint: &SocketAddr| self.elsewhere.as_ref().is_some_and(|others| others.contains(endpoint));
+            let avoid = |endpoint| is_elsewhere(&endpoint) || worker.datagrams.is_passed_over(endpoint, now);
             let Some(endpoint) = worker.balance.endpoint(&backend, avoid) else {
                 self.trouble.set(Some(Reason::NoEndpoint));
                 return None;
