@@ -94,6 +94,8 @@ static __noinline int carry(struct __sk_buff *skb, struct packet *packet, struct
 	count_traffic(skb, c);
 	if (rewrite(skb, packet, c))
 		return drop(DROPPED_UNSENDABLE);
+	if (is_misplaced(packet, c))
+		move(&packet->tuple, c);
 	return send(skb, way, &route);
 }
 
@@ -119,7 +121,7 @@ static __noinline int begin(struct __sk_buff *skb, struct packet *packet, __u32 
 	default:
 		return pass(PASSED_CHOSEN);
 	}
-	c = bpf_map_lookup_elem(&gapi_connections, &packet->tuple);
+	c = bpf_map_lookup_elem(&gapi_brief, &packet->tuple);
 	return c ? carry(skb, packet, c, set->settle) : pass(PASSED_NO_PORT);
 }
 
@@ -130,7 +132,7 @@ static __always_inline int is_anew(const struct packet *packet, const struct con
 		return 0;
 	if ((packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN)
 		return 0;
-	return c->flags & RESET || (c->flags & FIN_OF_CLIENT && c->flags & FIN_OF_BACKEND);
+	return has_ended(c);
 }
 
 /* A SYN that comes again because nobody answered, or the endpoint refused. */
@@ -162,7 +164,7 @@ int gapi_forward(struct __sk_buff *skb)
 	set = settings();
 	if (!set)
 		return TC_ACT_UNSPEC;
-	c = bpf_map_lookup_elem(&gapi_connections, &packet.tuple);
+	c = find(&packet.tuple);
 	if (!c)
 		return begin(skb, &packet, 0);
 	if (is_over(c, packet.tuple.protocol, set, now()) || is_anew(&packet, c)) {

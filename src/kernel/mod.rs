@@ -65,12 +65,14 @@ pub struct Path {
     attached: Attached,
     generations: Generations,
     connections: HashMap<MapData, Tuple, Connection>,
+    /// Of those that begin and those that have ended.
+    brief: HashMap<MapData, Tuple, Connection>,
     traffic: PerCpuArray<MapData, Traffic>,
     reasons: PerCpuArray<MapData, u64>,
     addresses: HashMap<MapData, Address, u32>,
     /// Of the last look at the interfaces.
     failures: Vec<String>,
-    /// How many entries the table of connections has room for.
+    /// How many entries the table of connections that last has room for.
     room: u32,
     selected: Vec<Selected>,
     drain: Drain,
@@ -93,6 +95,7 @@ impl Path {
         let mut program = EbpfLoader::new()
             .default_map_pin_directory(&pins)
             .map_max_entries("gapi_connections", settings.connections.saturating_mul(2).max(2))
+            .map_max_entries("gapi_brief", settings.connections.max(2))
             .load(FORWARD)
             .map_err(|error| refused(&chain(&error), &pins))?;
         let forward: &mut SchedClassifier = classifier(&mut program);
@@ -112,6 +115,7 @@ impl Path {
             generations: Generations::new(services, tables, endpoints).map_err(broken)?,
             room: connections.info().map_err(broken)?.max_entries(),
             connections: Map::from_map_data(connections).and_then(HashMap::try_from).map_err(broken)?,
+            brief: typed(&mut program, "gapi_brief").map_err(broken)?,
             traffic: typed(&mut program, "gapi_traffic").map_err(broken)?,
             reasons: typed(&mut program, "gapi_reasons").map_err(broken)?,
             addresses: typed(&mut program, "gapi_addresses").map_err(broken)?,
@@ -204,9 +208,9 @@ impl Path {
     /// When a map cannot be read.
     pub fn statistics(&self) -> Result<Statistics, MapError> {
         let (mut entries, mut current) = (0, BTreeMap::new());
-        for entry in self.connections.iter() {
+        for entry in self.entries() {
             let (_, connection) = entry?;
-            entries += 1;
+            entries += u32::from(connection.is(maps::flag::LASTING));
             if !connection.is(maps::flag::REVERSE) {
                 *current.entry(connection.endpoint).or_insert(0) += 1;
             }
@@ -224,6 +228,11 @@ impl Path {
             services: self.selected.iter().map(|selected| self.line(selected, &current)).collect::<Result<_, _>>()?,
             reasons: reasons.collect::<Result<_, MapError>>()?,
         })
+    }
+
+    /// All of both tables.
+    fn entries(&self) -> impl Iterator<Item = Result<(Tuple, Connection), MapError>> {
+        self.connections.iter().chain(self.brief.iter())
     }
 
     fn line(&self, selected: &Selected, current: &BTreeMap<u32, u32>) -> Result<ServiceLine, MapError> {
