@@ -63,7 +63,7 @@ static __always_inline void count_failure(const struct connection *c)
 }
 
 /* A packet of a connection that is known. */
-static __noinline int carry(struct __sk_buff *skb, struct packet *packet, struct connection *c, __u64 settle)
+static __noinline int carry(struct __sk_buff *skb, struct packet *packet, struct connection *c, __u64 settle, __u64 time)
 {
 	struct route route = {};
 	__u32 says = said(packet, c);
@@ -89,7 +89,7 @@ static __noinline int carry(struct __sk_buff *skb, struct packet *packet, struct
 		note(skb, &packet->tuple, c, FAILED);
 		return drop(DROPPED_REFUSED);
 	}
-	if ((c->flags | says) != c->flags || now() - c->seen > settle)
+	if ((c->flags | says) != c->flags || time - c->seen > settle)
 		note(skb, &packet->tuple, c, says);
 	count_traffic(skb, c);
 	if (rewrite(skb, packet, c))
@@ -122,7 +122,7 @@ static __noinline int begin(struct __sk_buff *skb, struct packet *packet, __u32 
 		return pass(PASSED_CHOSEN);
 	}
 	c = bpf_map_lookup_elem(&gapi_brief, &packet->tuple);
-	return c ? carry(skb, packet, c, set->settle) : pass(PASSED_NO_PORT);
+	return c ? carry(skb, packet, c, set->settle, now()) : pass(PASSED_NO_PORT);
 }
 
 /* A packet of a client for which there is an entry: whether that is of another, older connection. */
@@ -152,6 +152,7 @@ int gapi_forward(struct __sk_buff *skb)
 	const struct settings *set;
 	struct connection *c;
 	__u32 attempt = 0;
+	__u64 time;
 
 	switch (parse(skb, &packet)) {
 	case TRANSPORT:
@@ -167,16 +168,17 @@ int gapi_forward(struct __sk_buff *skb)
 	c = find(&packet.tuple);
 	if (!c)
 		return begin(skb, &packet, 0);
-	if (is_over(c, packet.tuple.protocol, set, now()) || is_anew(&packet, c)) {
+	time = now();
+	if (is_over(c, packet.tuple.protocol, set, time) || is_anew(&packet, c)) {
 		forget(&packet.tuple, c);
 		return begin(skb, &packet, 0);
 	}
 	if (c->flags & IN_USER_SPACE) {
-		if (now() - c->seen > set->settle)
+		if (time - c->seen > set->settle)
 			note(skb, &packet.tuple, c, 0);
 		return pass(PASSED_CHOSEN);
 	}
-	if (is_retried(&packet, c, now())) {
+	if (is_retried(&packet, c, time)) {
 		/* User space knows which endpoints are there, and has the patience to try them. */
 		if (!(c->flags & FAILED))
 			count_failure(c);
@@ -189,7 +191,7 @@ int gapi_forward(struct __sk_buff *skb)
 		forget(&packet.tuple, c);
 		return begin(skb, &packet, attempt);
 	}
-	return carry(skb, &packet, c, set->settle);
+	return carry(skb, &packet, c, set->settle, time);
 }
 
 char LICENSE[] SEC("license") = "GPL";

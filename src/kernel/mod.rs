@@ -23,6 +23,7 @@ use aya::{
 use crate::snapshot::Snapshot;
 
 pub mod attach;
+mod entries;
 mod generation;
 pub mod maglev;
 pub mod maps;
@@ -36,7 +37,8 @@ mod table;
 
 use attach::{Attached, How, chain};
 use generation::Generations;
-use maps::{Address, Connection, LAYOUT, REASONS, Told, Traffic, Tuple};
+use entries::Entries;
+use maps::{Address, LAYOUT, REASONS, Told, Traffic};
 use netlink::{Netlink, Route};
 use retire::{LAYOUT_PINS, Retired};
 use select::{Reach, Selected};
@@ -64,9 +66,7 @@ pub struct Path {
     netlink: Netlink,
     attached: Attached,
     generations: Generations,
-    connections: HashMap<MapData, Tuple, Connection>,
-    /// Of those that begin and those that have ended.
-    brief: HashMap<MapData, Tuple, Connection>,
+    entries: Entries,
     traffic: PerCpuArray<MapData, Traffic>,
     reasons: PerCpuArray<MapData, u64>,
     addresses: HashMap<MapData, Address, u32>,
@@ -110,12 +110,11 @@ impl Path {
         let services = typed(&mut program, "gapi_services").map_err(broken)?;
         let tables = MapData::from_pin(pins.join("gapi_tables")).map_err(broken)?;
         let endpoints = typed(&mut program, "gapi_endpoints").map_err(broken)?;
-        let connections = MapData::from_pin(pins.join("gapi_connections")).map_err(broken)?;
+        let entries = Entries::open(&pins).map_err(broken)?;
         let mut path = Path {
             generations: Generations::new(services, tables, endpoints).map_err(broken)?,
-            room: connections.info().map_err(broken)?.max_entries(),
-            connections: Map::from_map_data(connections).and_then(HashMap::try_from).map_err(broken)?,
-            brief: typed(&mut program, "gapi_brief").map_err(broken)?,
+            room: entries.room().map_err(broken)?,
+            entries,
             traffic: typed(&mut program, "gapi_traffic").map_err(broken)?,
             reasons: typed(&mut program, "gapi_reasons").map_err(broken)?,
             addresses: typed(&mut program, "gapi_addresses").map_err(broken)?,
@@ -208,13 +207,12 @@ impl Path {
     /// When a map cannot be read.
     pub fn statistics(&self) -> Result<Statistics, MapError> {
         let (mut entries, mut current) = (0, BTreeMap::new());
-        for entry in self.entries() {
-            let (_, connection) = entry?;
+        self.entries.each(|_, connection| {
             entries += u32::from(connection.is(maps::flag::LASTING));
             if !connection.is(maps::flag::REVERSE) {
                 *current.entry(connection.endpoint).or_insert(0) += 1;
             }
-        }
+        })?;
         let sum = |values: PerCpuValues<u64>| values.iter().sum();
         let reasons = (0..).zip(REASONS).map(|(index, reason)| Ok((reason, sum(self.reasons.get(&index, 0)?))));
         Ok(Statistics {
@@ -228,11 +226,6 @@ impl Path {
             services: self.selected.iter().map(|selected| self.line(selected, &current)).collect::<Result<_, _>>()?,
             reasons: reasons.collect::<Result<_, MapError>>()?,
         })
-    }
-
-    /// All of both tables.
-    fn entries(&self) -> impl Iterator<Item = Result<(Tuple, Connection), MapError>> {
-        self.connections.iter().chain(self.brief.iter())
     }
 
     fn line(&self, selected: &Selected, current: &BTreeMap<u32, u32>) -> Result<ServiceLine, MapError> {

@@ -1,5 +1,5 @@
-//! Maglev tables as maps, made and filled with one call each: aya writes arrays slot by slot, and tables have tens of
-//! thousands.
+//! What aya has no call for. Maglev tables as maps, made and filled with one call each: it writes arrays slot by slot, and
+//! tables have tens of thousands.
 
 use std::{
     io,
@@ -12,6 +12,7 @@ use aya::maps::MapData;
 const MAP_CREATE: libc::c_long = 0;
 const MAP_DELETE_ELEM: libc::c_long = 3;
 /// Likewise (Linux 5.6).
+pub const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const TYPE_ARRAY: u32 = 2;
 /// Arrays of other lengths may stand in its place (Linux 5.10).
@@ -40,15 +41,15 @@ struct Element {
 /// The member `batch` of `union bpf_attr`.
 #[repr(C)]
 #[derive(Default)]
-struct Batch {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
+pub struct Batch {
+    pub in_batch: u64,
+    pub out_batch: u64,
+    pub keys: u64,
+    pub values: u64,
+    pub count: u32,
+    pub map_fd: u32,
+    pub elem_flags: u64,
+    pub flags: u64,
 }
 
 /// A table with these slots; with one that says 0 when there are none.
@@ -87,9 +88,16 @@ pub fn place(outer: &MapData, tables: &[(u32, MapData)]) -> io::Result<()> {
 /// # Errors
 /// As of `bpf(2)`.
 pub fn clear_first(outer: &MapData) -> io::Result<()> {
-    let key = 0_u32;
-    let map_fd = outer.fd().as_fd().as_raw_fd() as u32;
-    let mut element = Element { map_fd, zero: 0, key: &raw const key as u64, value: 0, flags: 0 };
+    delete(outer, &0_u32)
+}
+
+/// Removes an element of a map with such keys.
+///
+/// # Errors
+/// As of `bpf(2)`; `ENOENT` when there is none.
+pub fn delete<K>(map: &MapData, key: &K) -> io::Result<()> {
+    let map_fd = map.fd().as_fd().as_raw_fd() as u32;
+    let mut element = Element { map_fd, zero: 0, key: &raw const *key as u64, value: 0, flags: 0 };
     bpf(MAP_DELETE_ELEM, &mut element).map(drop)
 }
 
@@ -107,7 +115,8 @@ fn update(map: impl AsFd, keys: &[u32], values: &[u32]) -> io::Result<()> {
     bpf(MAP_UPDATE_BATCH, &mut batch).map(drop)
 }
 
-fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
+/// `bpf(2)`, with members of `union bpf_attr`.
+pub fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the structure begins `union bpf_attr`, and what it points to outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
