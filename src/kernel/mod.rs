@@ -36,8 +36,8 @@ mod sweep;
 mod table;
 
 use attach::{Attached, How, chain};
-use generation::Generations;
 use entries::Entries;
+use generation::Generations;
 use maps::{Address, LAYOUT, REASONS, Told, Traffic};
 use netlink::{Netlink, Route};
 use retire::{LAYOUT_PINS, Retired};

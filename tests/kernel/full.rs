@@ -83,7 +83,10 @@ fn connection(number: u32, now: u64) -> [(Tuple, Connection); 2] {
     };
     [
         (Tuple::new(client, service, Protocol::Tcp), entry(source, backend, flag::ANSWERED | flag::LASTING)),
-        (Tuple::new(backend, source, Protocol::Tcp), entry(service, client, flag::ANSWERED | flag::LASTING | flag::REVERSE)),
+        (
+            Tuple::new(backend, source, Protocol::Tcp),
+            entry(service, client, flag::ANSWERED | flag::LASTING | flag::REVERSE),
+        ),
     ]
 }
 
