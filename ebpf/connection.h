@@ -82,26 +82,29 @@ static __always_inline int is_misplaced(const struct packet *packet, const struc
 /* Moves both directions to the other table. What "c" points to may be another connection's then. */
 static __noinline void move(const struct tuple *tuple, const struct connection *c)
 {
-	struct connection own = *c, others, *partner;
+	struct connection moved = *c, *partner;
+	__u16 flags = c->flags ^ LASTING;
 	struct tuple other;
 
 	other_way(&other, tuple, c);
-	partner = own.flags & LASTING ? bpf_map_lookup_elem(&gapi_connections, &other)
-				      : bpf_map_lookup_elem(&gapi_brief, &other);
+	partner = flags & LASTING ? bpf_map_lookup_elem(&gapi_brief, &other)
+				  : bpf_map_lookup_elem(&gapi_connections, &other);
 	/* It was evicted: note() makes it again, where this one is. */
 	if (!partner)
 		return;
-	others = *partner;
-	own.flags ^= LASTING;
-	others.flags = own.flags ^ REVERSE;
-	if (own.flags & LASTING) {
-		bpf_map_update_elem(&gapi_connections, tuple, &own, BPF_ANY);
-		bpf_map_update_elem(&gapi_connections, &other, &others, BPF_ANY);
+	moved.flags = flags;
+	if (flags & LASTING) {
+		bpf_map_update_elem(&gapi_connections, tuple, &moved, BPF_ANY);
+		moved = *partner;
+		moved.flags = flags ^ REVERSE;
+		bpf_map_update_elem(&gapi_connections, &other, &moved, BPF_ANY);
 		bpf_map_delete_elem(&gapi_brief, tuple);
 		bpf_map_delete_elem(&gapi_brief, &other);
 	} else {
-		bpf_map_update_elem(&gapi_brief, tuple, &own, BPF_ANY);
-		bpf_map_update_elem(&gapi_brief, &other, &others, BPF_ANY);
+		bpf_map_update_elem(&gapi_brief, tuple, &moved, BPF_ANY);
+		moved = *partner;
+		moved.flags = flags ^ REVERSE;
+		bpf_map_update_elem(&gapi_brief, &other, &moved, BPF_ANY);
 		bpf_map_delete_elem(&gapi_connections, tuple);
 		bpf_map_delete_elem(&gapi_connections, &other);
 	}
@@ -231,7 +234,7 @@ enum made {
 };
 
 /* Remembers that user space has the session, so that it keeps it when the table changes. */
-static __always_inline enum made leave(const struct packet *packet, const struct service *service)
+static __noinline int leave(const struct packet *packet, const struct service *service)
 {
 	struct connection c = {};
 

@@ -236,7 +236,6 @@ static __noinline int answer(struct __sk_buff *skb, const struct packet *packet,
 	__u8 quote[QUOTE_MOST];
 	union answer out = {};
 	__u32 quoted, header, here = skb->ifindex;
-	__u8 link[12];
 	__s64 sum;
 
 	if (packet->is_ipv6) {
@@ -263,8 +262,6 @@ static __noinline int answer(struct __sk_buff *skb, const struct packet *packet,
 	default:
 		goto unsendable;
 	}
-	if (bpf_skb_load_bytes(skb, 6, link, 6) || bpf_skb_load_bytes(skb, 0, link + 6, 6))
-		goto unsendable;
 	if (packet->is_ipv6) {
 		struct {
 			__be32 length;
@@ -303,8 +300,16 @@ static __noinline int answer(struct __sk_buff *skb, const struct packet *packet,
 	if (packet->is_ipv6 ? bpf_skb_store_bytes(skb, L3, &out.v6, sizeof(out.v6), BPF_F_RECOMPUTE_CSUM)
 			    : bpf_skb_store_bytes(skb, L3, &out.v4, sizeof(out.v4), BPF_F_RECOMPUTE_CSUM))
 		goto unsendable;
-	if (bpf_skb_store_bytes(skb, 0, link, sizeof(link), BPF_F_RECOMPUTE_CSUM))
+	__u16 *link = written(skb, 0, 2 * ETH_ALEN);
+	if (!link)
 		goto unsendable;
+	/* The sender becomes the receiver. */
+	for (int i = 0; i < 3; i++) {
+		__u16 receiver = link[i];
+
+		link[i] = link[3 + i];
+		link[3 + i] = receiver;
+	}
 	count(mtu ? ANSWERED_TOO_BIG : ANSWERED_TIME_EXCEEDED);
 	return bpf_redirect(here, 0);
 unsendable:
