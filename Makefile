@@ -1,6 +1,7 @@
 # make test      what CI runs: formatting, lints, documentation, all tests
 # make demo      builds, runs an example on loopback and shows what it does (EXAMPLE=name, or all)
-# make bench     gapi beside nginx, HAProxy and a bare relay, one core each: plain HTTP, then gRPC, TLS, TCP and UDP
+# make bench     gapi beside nginx, HAProxy and a bare relay, one core each: plain HTTP, then gRPC, TLS, TCP and UDP; then
+#                layer 4 between namespaces beside plain routing, nftables and HAProxy (this part needs root)
 # make deb rpm   packages, in target/package
 # make deb rpm ARCH=arm64   the same for arm64, cross-built
 # make test-install   packages on a Debian that boots in a container
@@ -42,6 +43,7 @@ bench: release
 	cargo build --locked --release --manifest-path benches/peers/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/peers
 	@benches/peers/run
 	@benches/peers/rows
+	@benches/peers/lanes
 
 bench-reload: release
 	@benches/reload/run

@@ -15,12 +15,17 @@ static __always_inline __u64 now(void)
 	return bpf_ktime_get_coarse_ns();
 }
 
+static __always_inline int has_ended(const struct connection *c)
+{
+	return c->flags & RESET || (c->flags & FIN_OF_CLIENT && c->flags & FIN_OF_BACKEND);
+}
+
 /* How long its silence may last. */
 static __always_inline __u64 lifetime(const struct connection *c, __u8 protocol, const struct settings *set)
 {
 	if (protocol == IPPROTO_UDP)
 		return c->flags & (ANSWERED | IN_USER_SPACE) ? set->udp_answered : set->udp_idle;
-	if (c->flags & RESET || (c->flags & FIN_OF_CLIENT && c->flags & FIN_OF_BACKEND))
+	if (has_ended(c))
 		return set->tcp_closed;
 	if (c->flags & (FIN_OF_CLIENT | FIN_OF_BACKEND))
 		return set->tcp_half_closed;
@@ -44,6 +49,13 @@ static __always_inline void other_way(struct tuple *other, const struct tuple *t
 	other->zero[0] = other->zero[1] = other->zero[2] = 0;
 }
 
+static __always_inline struct connection *find(const struct tuple *tuple)
+{
+	struct connection *c = bpf_map_lookup_elem(&gapi_connections, tuple);
+
+	return c ?: bpf_map_lookup_elem(&gapi_brief, tuple);
+}
+
 static __noinline void forget(const struct tuple *tuple, const struct connection *c)
 {
 	struct tuple other;
@@ -51,6 +63,51 @@ static __noinline void forget(const struct tuple *tuple, const struct connection
 	other_way(&other, tuple, c);
 	bpf_map_delete_elem(&gapi_connections, &other);
 	bpf_map_delete_elem(&gapi_connections, tuple);
+	bpf_map_delete_elem(&gapi_brief, &other);
+	bpf_map_delete_elem(&gapi_brief, tuple);
+}
+
+/*
+ * Whether the connection is in the table where it does not belong. It lasts from when the client goes on after the
+ * backend's answer: whoever only asks, under an address that may not be its own, has shown nothing.
+ */
+static __always_inline int is_misplaced(const struct packet *packet, const struct connection *c)
+{
+	if (c->flags & LASTING)
+		return has_ended(c);
+	return c->flags & ANSWERED && !(c->flags & (REVERSE | FAILED | RESET | FIN_OF_CLIENT | FIN_OF_BACKEND)) &&
+	       !(packet->tcp_flags & TCP_SYN);
+}
+
+/* Moves both directions to the other table. What "c" points to may be another connection's then. */
+static __noinline void move(const struct tuple *tuple, const struct connection *c)
+{
+	struct connection moved = *c, *partner;
+	__u16 flags = c->flags ^ LASTING;
+	struct tuple other;
+
+	other_way(&other, tuple, c);
+	partner = flags & LASTING ? bpf_map_lookup_elem(&gapi_brief, &other)
+				  : bpf_map_lookup_elem(&gapi_connections, &other);
+	/* It was evicted: note() makes it again, where this one is. */
+	if (!partner)
+		return;
+	moved.flags = flags;
+	if (flags & LASTING) {
+		bpf_map_update_elem(&gapi_connections, tuple, &moved, BPF_ANY);
+		moved = *partner;
+		moved.flags = flags ^ REVERSE;
+		bpf_map_update_elem(&gapi_connections, &other, &moved, BPF_ANY);
+		bpf_map_delete_elem(&gapi_brief, tuple);
+		bpf_map_delete_elem(&gapi_brief, &other);
+	} else {
+		bpf_map_update_elem(&gapi_brief, tuple, &moved, BPF_ANY);
+		moved = *partner;
+		moved.flags = flags ^ REVERSE;
+		bpf_map_update_elem(&gapi_brief, &other, &moved, BPF_ANY);
+		bpf_map_delete_elem(&gapi_connections, tuple);
+		bpf_map_delete_elem(&gapi_connections, &other);
+	}
 }
 
 /*
@@ -73,7 +130,7 @@ static __noinline void note(struct __sk_buff *skb, const struct tuple *tuple, st
 	if (!(c->flags & REVERSE))
 		c->interface = way;
 	other_way(&other, tuple, c);
-	partner = bpf_map_lookup_elem(&gapi_connections, &other);
+	partner = find(&other);
 	if (partner) {
 		partner->seen = time;
 		partner->flags |= said;
@@ -91,7 +148,10 @@ static __noinline void note(struct __sk_buff *skb, const struct tuple *tuple, st
 	made.flags = c->flags ^ REVERSE;
 	made.attempt = c->attempt;
 	made.interface = c->flags & REVERSE ? way : skb->ifindex;
-	bpf_map_update_elem(&gapi_connections, &other, &made, BPF_NOEXIST);
+	if (made.flags & LASTING)
+		bpf_map_update_elem(&gapi_connections, &other, &made, BPF_NOEXIST);
+	else
+		bpf_map_update_elem(&gapi_brief, &other, &made, BPF_NOEXIST);
 }
 
 static __always_inline __u32 mix(__u32 hash, __u32 word)
@@ -174,14 +234,14 @@ enum made {
 };
 
 /* Remembers that user space has it: it keeps it when the table changes, and user space knows that it is of its share. */
-static __always_inline enum made leave(const struct packet *packet, const struct service *service)
+static __noinline int leave(const struct packet *packet, const struct service *service)
 {
 	struct connection c = {};
 
 	c.service = service->id;
 	c.seen = now();
 	c.flags = IN_USER_SPACE;
-	bpf_map_update_elem(&gapi_connections, &packet->tuple, &c, BPF_ANY);
+	bpf_map_update_elem(&gapi_brief, &packet->tuple, &c, BPF_ANY);
 	return CHOSEN_USER_SPACE;
 }
 
@@ -220,7 +280,7 @@ static __noinline int make(struct __sk_buff *skb, const struct packet *packet, c
 		c.flags |= KEPT_CLIENT;
 		copy(back.to, packet->tuple.from);
 		back.to_port = packet->tuple.from_port;
-		if (bpf_map_update_elem(&gapi_connections, &back, &c, BPF_NOEXIST))
+		if (find(&back) || bpf_map_update_elem(&gapi_brief, &back, &c, BPF_NOEXIST))
 			return NO_PORT;
 	} else {
 		copy(back.to, endpoint->source);
@@ -233,14 +293,14 @@ static __noinline int make(struct __sk_buff *skb, const struct packet *packet, c
 			/* Golden-ratio steps: neighbours of a busy port are busy too. */
 			port = low + (start + i * 0x9e37) % span;
 			back.to_port = bpf_htons(port);
-			if (!bpf_map_update_elem(&gapi_connections, &back, &c, BPF_NOEXIST))
-				break;
-			other = bpf_map_lookup_elem(&gapi_connections, &back);
-			if (other && is_over(other, back.protocol, set, c.seen)) {
+			other = find(&back);
+			if (other) {
+				if (!is_over(other, back.protocol, set, c.seen))
+					continue;
 				forget(&back, other);
-				if (!bpf_map_update_elem(&gapi_connections, &back, &c, BPF_NOEXIST))
-					break;
 			}
+			if (!bpf_map_update_elem(&gapi_brief, &back, &c, BPF_NOEXIST))
+				break;
 		}
 		if (i == PORTS_TRIED)
 			return NO_PORT;
@@ -251,8 +311,8 @@ static __noinline int make(struct __sk_buff *skb, const struct packet *packet, c
 	c.to_port = back.from_port;
 	c.interface = endpoint->interface;
 	c.flags &= ~REVERSE;
-	if (bpf_map_update_elem(&gapi_connections, &packet->tuple, &c, BPF_ANY)) {
-		bpf_map_delete_elem(&gapi_connections, &back);
+	if (bpf_map_update_elem(&gapi_brief, &packet->tuple, &c, BPF_ANY)) {
+		bpf_map_delete_elem(&gapi_brief, &back);
 		return NO_PORT;
 	}
 	traffic = bpf_map_lookup_elem(&gapi_traffic, &number);

@@ -117,7 +117,7 @@ static __noinline int control(struct __sk_buff *skb, struct packet *packet)
 	/* It comes to whoever sent what it quotes, or was made up. */
 	if (!is_same(packet->tuple.to, quoted.tuple.to))
 		return TC_ACT_UNSPEC;
-	c = bpf_map_lookup_elem(&gapi_connections, &quoted.tuple);
+	c = find(&quoted.tuple);
 	if (!c || c->flags & IN_USER_SPACE || is_over(c, quoted.tuple.protocol, set, now()))
 		return TC_ACT_UNSPEC;
 	if (said == UNREACHABLE && c->flags & REVERSE && !(c->flags & ALONE)) {

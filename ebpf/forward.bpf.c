@@ -63,7 +63,7 @@ static __always_inline void count_failure(const struct connection *c)
 }
 
 /* A packet of a connection that is known. */
-static __noinline int carry(struct __sk_buff *skb, struct packet *packet, struct connection *c, __u64 settle)
+static __noinline int carry(struct __sk_buff *skb, struct packet *packet, struct connection *c, __u64 settle, __u64 time)
 {
 	struct route route = {};
 	__u32 says = said(packet, c);
@@ -89,11 +89,13 @@ static __noinline int carry(struct __sk_buff *skb, struct packet *packet, struct
 		note(skb, &packet->tuple, c, FAILED);
 		return drop(DROPPED_REFUSED);
 	}
-	if ((c->flags | says) != c->flags || now() - c->seen > settle)
+	if ((c->flags | says) != c->flags || time - c->seen > settle)
 		note(skb, &packet->tuple, c, says);
 	count_traffic(skb, c);
 	if (rewrite(skb, packet, c))
 		return drop(DROPPED_UNSENDABLE);
+	if (is_misplaced(packet, c))
+		move(&packet->tuple, c);
 	return send(skb, way, &route);
 }
 
@@ -119,8 +121,8 @@ static __noinline int begin(struct __sk_buff *skb, struct packet *packet, __u32 
 	default:
 		return pass(PASSED_CHOSEN);
 	}
-	c = bpf_map_lookup_elem(&gapi_connections, &packet->tuple);
-	return c ? carry(skb, packet, c, set->settle) : pass(PASSED_NO_PORT);
+	c = bpf_map_lookup_elem(&gapi_brief, &packet->tuple);
+	return c ? carry(skb, packet, c, set->settle, now()) : pass(PASSED_NO_PORT);
 }
 
 /* A packet of a client for which there is an entry: whether that is of another, older connection. */
@@ -130,7 +132,7 @@ static __always_inline int is_anew(const struct packet *packet, const struct con
 		return 0;
 	if ((packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN)
 		return 0;
-	return c->flags & RESET || (c->flags & FIN_OF_CLIENT && c->flags & FIN_OF_BACKEND);
+	return has_ended(c);
 }
 
 /* A SYN that comes again because nobody answered, or the endpoint refused. */
@@ -150,6 +152,7 @@ int gapi_forward(struct __sk_buff *skb)
 	const struct settings *set;
 	struct connection *c;
 	__u32 attempt = 0;
+	__u64 time;
 
 	switch (parse(skb, &packet)) {
 	case TRANSPORT:
@@ -162,19 +165,20 @@ int gapi_forward(struct __sk_buff *skb)
 	set = settings();
 	if (!set)
 		return TC_ACT_UNSPEC;
-	c = bpf_map_lookup_elem(&gapi_connections, &packet.tuple);
+	c = find(&packet.tuple);
 	if (!c)
 		return begin(skb, &packet, 0);
-	if (is_over(c, packet.tuple.protocol, set, now()) || is_anew(&packet, c)) {
+	time = now();
+	if (is_over(c, packet.tuple.protocol, set, time) || is_anew(&packet, c)) {
 		forget(&packet.tuple, c);
 		return begin(skb, &packet, 0);
 	}
 	if (c->flags & IN_USER_SPACE) {
-		if (now() - c->seen > set->settle)
+		if (time - c->seen > set->settle)
 			note(skb, &packet.tuple, c, 0);
 		return pass(PASSED_CHOSEN);
 	}
-	if (is_retried(&packet, c, now())) {
+	if (is_retried(&packet, c, time)) {
 		/* User space knows which endpoints are there, and has the patience to try them. */
 		if (!(c->flags & FAILED))
 			count_failure(c);
@@ -187,7 +191,7 @@ int gapi_forward(struct __sk_buff *skb)
 		forget(&packet.tuple, c);
 		return begin(skb, &packet, attempt);
 	}
-	return carry(skb, &packet, c, set->settle);
+	return carry(skb, &packet, c, set->settle, time);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define LAYOUT 1
+#define LAYOUT 2
 
 #define SIZE_IS(type, size) _Static_assert(sizeof(type) == (size), #type " has another size than in maps.rs")
 
@@ -70,6 +70,8 @@ SIZE_IS(struct connection, 64);
 #define IN_USER_SPACE 128
 /* Of a service that keeps the client's address. */
 #define KEPT_CLIENT 256
+/* It is in gapi_connections, not in gapi_brief. */
+#define LASTING 512
 /* Those that both directions have in common. */
 #define SHARED (ANSWERED | FIN_OF_CLIENT | FIN_OF_BACKEND | RESET | FAILED)
 

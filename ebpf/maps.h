@@ -13,7 +13,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } gapi_settings SEC(".maps");
 
-/* Both directions of each connection. */
+/* Both directions of each connection that lasts: whoever is not there is in the next. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 262144);
@@ -21,6 +21,18 @@ struct {
 	__type(value, struct connection);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } gapi_connections SEC(".maps");
+
+/*
+ * Likewise, of those that begin and those that have ended: however many there are, none takes the place of one that
+ * lasts.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 131072);
+	__type(key, struct tuple);
+	__type(value, struct connection);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} gapi_brief SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -103,6 +103,17 @@ static __noinline int fragment(struct packet *packet, __u32 id, __u32 is_first)
 	return 0;
 }
 
+/* Copies "length" bytes at "at", which is bounded: where the packet is in one piece, as it mostly is, without a call. */
+static __always_inline int read(struct __sk_buff *skb, __u32 at, void *to, __u32 length)
+{
+	const void *from = (const void *)(long)skb->data + at, *end = (const void *)(long)skb->data_end;
+
+	if (from + length > end)
+		return bpf_skb_load_bytes(skb, at, to, length);
+	__builtin_memcpy(to, from, length);
+	return 0;
+}
+
 /* Reads the transport header, of which "room" bytes are there with what follows it. */
 static __always_inline int transport(struct __sk_buff *skb, struct packet *packet, __u32 room, __u32 is_fragment)
 {
@@ -111,7 +122,7 @@ static __always_inline int transport(struct __sk_buff *skb, struct packet *packe
 	if (packet->tuple.protocol == IPPROTO_TCP) {
 		struct tcphdr tcp;
 
-		if (room < sizeof(tcp) || bpf_skb_load_bytes(skb, packet->l4, &tcp, sizeof(tcp)))
+		if (room < sizeof(tcp) || read(skb, packet->l4, &tcp, sizeof(tcp)))
 			return -1;
 		header = tcp.doff * 4;
 		if (header < sizeof(tcp) || header > room)
@@ -124,7 +135,7 @@ static __always_inline int transport(struct __sk_buff *skb, struct packet *packe
 		__u32 length;
 
 		header = sizeof(udp);
-		if (room < sizeof(udp) || bpf_skb_load_bytes(skb, packet->l4, &udp, sizeof(udp)))
+		if (room < sizeof(udp) || read(skb, packet->l4, &udp, sizeof(udp)))
 			return -1;
 		length = bpf_ntohs(udp.len);
 		if (length < sizeof(udp) || (length > room && !is_fragment))
@@ -148,7 +159,7 @@ static __always_inline enum kind parse_ipv4(struct __sk_buff *skb, struct packet
 	struct iphdr ip;
 	__u32 header, fragments;
 
-	if (bpf_skb_load_bytes(skb, L3, &ip, sizeof(ip)))
+	if (read(skb, L3, &ip, sizeof(ip)))
 		return left(PASSED_MALFORMED);
 	header = ip.ihl * 4;
 	packet->length = bpf_ntohs(ip.tot_len);
@@ -181,7 +192,7 @@ static __always_inline enum kind parse_ipv6(struct __sk_buff *skb, struct packet
 	struct ipv6hdr ip;
 	__u32 room, fragments = 0;
 
-	if (bpf_skb_load_bytes(skb, L3, &ip, sizeof(ip)))
+	if (read(skb, L3, &ip, sizeof(ip)))
 		return left(PASSED_MALFORMED);
 	room = bpf_ntohs(ip.payload_len);
 	packet->length = room + sizeof(ip);

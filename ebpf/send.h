@@ -35,6 +35,9 @@ struct icmp_error {
 #define OF_IP(field) (L3 + offsetof(struct iphdr, field))
 #define OF_IPV6(field) (L3 + offsetof(struct ipv6hdr, field))
 
+/* Link header, and the longest of the network's. */
+#define MOST_BEFORE_L4 (L3 + 60)
+
 /* Where a packet can go. */
 enum way {
 	/* Out of an interface, with the link addresses known. */
@@ -105,6 +108,30 @@ static __noinline int find_way(struct __sk_buff *skb, const struct packet *packe
 	}
 }
 
+/* Where to write "length" bytes at "at", which is bounded; until the next call that changes the packet. */
+static __always_inline void *written(struct __sk_buff *skb, __u32 at, __u32 length)
+{
+	if ((void *)(long)skb->data + at + length > (void *)(long)skb->data_end &&
+	    bpf_skb_pull_data(skb, at + length))
+		return NULL;
+	void *there = (void *)(long)skb->data + at;
+	return there + length > (void *)(long)skb->data_end ? NULL : there;
+}
+
+/* A sum of 32 bits that stands for the same. */
+static __always_inline __u32 fold_once(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (sum & 0xffffffff) + (sum >> 32);
+}
+
+static __always_inline __be16 fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
 static __always_inline int send(struct __sk_buff *skb, enum way way, const struct route *route)
 {
 	/* A priority tag is of the link that it came over. */
@@ -112,8 +139,12 @@ static __always_inline int send(struct __sk_buff *skb, enum way way, const struc
 		return TC_ACT_SHOT;
 	if (way == BY_NEIGHBOUR)
 		return bpf_redirect_neigh(route->interface, NULL, 0, 0);
-	if (bpf_skb_store_bytes(skb, 0, route->destination, 12, BPF_F_RECOMPUTE_CSUM))
+	/* What a device computed of the packet (CHECKSUM_COMPLETE) is without the link's header. */
+	__u8 *link = written(skb, 0, 2 * ETH_ALEN);
+	if (!link)
 		return TC_ACT_SHOT;
+	__builtin_memcpy(link, route->destination, ETH_ALEN);
+	__builtin_memcpy(link + ETH_ALEN, route->source, ETH_ALEN);
 	return bpf_redirect(route->interface, 0);
 }
 
@@ -127,7 +158,6 @@ static __always_inline int send(struct __sk_buff *skb, enum way way, const struc
  */
 static __noinline __s64 rewrite_network(struct __sk_buff *skb, const struct packet *packet, const struct connection *c)
 {
-	__u32 bytes[9];
 	__s64 difference;
 	__u8 ttl = packet->ttl - 1;
 
@@ -138,16 +168,16 @@ static __noinline __s64 rewrite_network(struct __sk_buff *skb, const struct pack
 			return -1;
 		return difference;
 	}
-	bytes[0] = packet->tuple.from[3];
-	bytes[1] = packet->tuple.to[3];
-	bytes[2] = c->from[3];
-	bytes[3] = c->to[3];
-	difference = bpf_csum_diff(bytes, 8, bytes + 2, 8, 0);
-	if (bpf_l3_csum_replace(skb, OF_IP(check), 0, difference, 0) ||
-	    bpf_l3_csum_replace(skb, OF_IP(check), bpf_htons(packet->ttl << 8), bpf_htons(ttl << 8), 2) ||
-	    bpf_skb_store_bytes(skb, OF_IP(ttl), &ttl, 1, 0) || bpf_skb_store_bytes(skb, OF_IP(saddr), bytes + 2, 8, 0))
+	struct iphdr *ip = written(skb, L3, sizeof(*ip));
+	if (!ip)
 		return -1;
-	return difference;
+	__u32 sum = fold_once((__u64)(__u32)~packet->tuple.from[3] + (__u32)~packet->tuple.to[3] + c->from[3] + c->to[3]);
+	ip->check = fold(fold_once((__u64)sum + (__u16)~ip->check + (__u16)~bpf_htons(packet->ttl << 8) +
+				   bpf_htons(ttl << 8)));
+	ip->ttl = ttl;
+	ip->saddr = c->from[3];
+	ip->daddr = c->to[3];
+	return sum;
 }
 
 /* Addresses, ports and checksums of TCP and UDP. */
@@ -172,7 +202,15 @@ static __noinline int rewrite(struct __sk_buff *skb, const struct packet *packet
 	if (bpf_l4_csum_replace(skb, checksum, 0, difference, flags | BPF_F_PSEUDO_HDR) ||
 	    bpf_l4_csum_replace(skb, checksum, old_ports, new_ports, flags | 4))
 		return -1;
-	return bpf_skb_store_bytes(skb, packet->l4, &new_ports, 4, 0);
+	__u32 at = packet->l4;
+	if (at > MOST_BEFORE_L4)
+		return -1;
+	__be16 *ports = written(skb, at, sizeof(after));
+	if (!ports)
+		return -1;
+	ports[0] = after[0];
+	ports[1] = after[1];
+	return 0;
 }
 
 union answer {
@@ -186,13 +224,6 @@ union answer {
 	} v6;
 };
 
-static __always_inline __be16 fold(__u32 sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
 /* The most of a packet that its answer quotes, and the steps below: each is a whole number of words, and the least has
  * the ports. */
 #define QUOTE_MOST 88
@@ -205,7 +236,6 @@ static __noinline int answer(struct __sk_buff *skb, const struct packet *packet,
 	__u8 quote[QUOTE_MOST];
 	union answer out = {};
 	__u32 quoted, header, here = skb->ifindex;
-	__u8 link[12];
 	__s64 sum;
 
 	if (packet->is_ipv6) {
@@ -232,8 +262,6 @@ static __noinline int answer(struct __sk_buff *skb, const struct packet *packet,
 	default:
 		goto unsendable;
 	}
-	if (bpf_skb_load_bytes(skb, 6, link, 6) || bpf_skb_load_bytes(skb, 0, link + 6, 6))
-		goto unsendable;
 	if (packet->is_ipv6) {
 		struct {
 			__be32 length;
@@ -272,8 +300,16 @@ static __noinline int answer(struct __sk_buff *skb, const struct packet *packet,
 	if (packet->is_ipv6 ? bpf_skb_store_bytes(skb, L3, &out.v6, sizeof(out.v6), BPF_F_RECOMPUTE_CSUM)
 			    : bpf_skb_store_bytes(skb, L3, &out.v4, sizeof(out.v4), BPF_F_RECOMPUTE_CSUM))
 		goto unsendable;
-	if (bpf_skb_store_bytes(skb, 0, link, sizeof(link), BPF_F_RECOMPUTE_CSUM))
+	__u16 *link = written(skb, 0, 2 * ETH_ALEN);
+	if (!link)
 		goto unsendable;
+	/* The sender becomes the receiver. */
+	for (int i = 0; i < 3; i++) {
+		__u16 receiver = link[i];
+
+		link[i] = link[3 + i];
+		link[3 + i] = receiver;
+	}
 	count(mtu ? ANSWERED_TOO_BIG : ANSWERED_TIME_EXCEEDED);
 	return bpf_redirect(here, 0);
 unsendable:

@@ -3,6 +3,8 @@
 
 #[path = "kernel/end_to_end.rs"]
 mod end_to_end;
+#[path = "kernel/full.rs"]
+mod full;
 #[path = "kernel/namespace.rs"]
 mod namespace;
 #[path = "kernel/packet.rs"]

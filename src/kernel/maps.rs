@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Programs and pins of one layout understand each other.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 /// How many numbers of endpoints there are; 0 is user space.
 pub const ENDPOINTS: u32 = 16384;
 /// How many Maglev tables there can be.
@@ -91,6 +91,8 @@ pub mod flag {
     pub const FAILED: u16 = 32;
     /// User space has it.
     pub const IN_USER_SPACE: u16 = 128;
+    /// It is in the table of connections that last.
+    pub const LASTING: u16 = 512;
 }
 
 impl Connection {

@@ -24,6 +24,7 @@ use crate::snapshot::Snapshot;
 
 pub mod attach;
 pub mod change;
+mod entries;
 mod generation;
 pub mod left;
 mod load;
@@ -38,9 +39,10 @@ mod sweep;
 mod table;
 
 use attach::{Attached, How, chain};
+use entries::Entries;
 use generation::Generations;
 use left::Left;
-use maps::{Address, Connection, LAYOUT, REASONS, Told, Traffic, Tuple};
+use maps::{Address, LAYOUT, REASONS, Told, Traffic};
 use netlink::{Netlink, Route};
 use retire::{LAYOUT_PINS, Retired};
 use select::{Reach, Selected};
@@ -65,13 +67,13 @@ pub struct Path {
     netlink: Netlink,
     attached: Attached,
     generations: Generations,
-    connections: HashMap<MapData, Tuple, Connection>,
+    entries: Entries,
     traffic: PerCpuArray<MapData, Traffic>,
     reasons: PerCpuArray<MapData, u64>,
     addresses: HashMap<MapData, Address, u32>,
     /// Of the last look at the interfaces.
     failures: Vec<String>,
-    /// How many entries the table of connections has room for.
+    /// How many entries the table of connections that last has room for.
     room: u32,
     selected: Vec<Selected>,
     drain: Drain,
@@ -94,6 +96,7 @@ impl Path {
         let mut program = EbpfLoader::new()
             .default_map_pin_directory(&pins)
             .map_max_entries("gapi_connections", settings.connections.saturating_mul(2).max(2))
+            .map_max_entries("gapi_brief", settings.connections.max(2))
             .load(FORWARD)
             .map_err(|error| refused(&chain(&error), &pins))?;
         let forward: &mut SchedClassifier = classifier(&mut program);
@@ -109,11 +112,11 @@ impl Path {
         let services = MapData::from_pin(pins.join("gapi_services")).map_err(broken)?;
         let tables = MapData::from_pin(pins.join("gapi_tables")).map_err(broken)?;
         let endpoints = typed(&mut program, "gapi_endpoints").map_err(broken)?;
-        let connections = MapData::from_pin(pins.join("gapi_connections")).map_err(broken)?;
+        let entries = Entries::open(&pins).map_err(broken)?;
         let mut path = Path {
             generations: Generations::new(&pins, services, tables, endpoints).map_err(broken)?,
-            room: connections.info().map_err(broken)?.max_entries(),
-            connections: Map::from_map_data(connections).and_then(HashMap::try_from).map_err(broken)?,
+            room: entries.room().map_err(broken)?,
+            entries,
             traffic: typed(&mut program, "gapi_traffic").map_err(broken)?,
             reasons: typed(&mut program, "gapi_reasons").map_err(broken)?,
             addresses: typed(&mut program, "gapi_addresses").map_err(broken)?,
@@ -206,8 +209,9 @@ impl Path {
     /// # Errors
     /// When the table of connections cannot be opened once more.
     pub fn tell(&self, left: &Left) -> Result<(), MapError> {
-        let connections = MapData::from_pin(self.pins.join("gapi_connections"))?;
-        left.watch(Map::from_map_data(connections).and_then(HashMap::try_from)?);
+        // Not by its number: that takes CAP_SYS_ADMIN.
+        let brief = MapData::from_pin(self.pins.join("gapi_brief"))?;
+        left.watch(Map::from_map_data(brief).and_then(HashMap::try_from)?);
         left.divide(&self.selected);
         Ok(())
     }
@@ -228,13 +232,12 @@ impl Path {
     /// When a map cannot be read.
     pub fn statistics(&self) -> Result<Statistics, MapError> {
         let (mut entries, mut current) = (0, BTreeMap::new());
-        for entry in self.connections.iter() {
-            let (_, connection) = entry?;
-            entries += 1;
+        self.entries.each(|_, connection| {
+            entries += u32::from(connection.is(maps::flag::LASTING));
             if !connection.is(maps::flag::REVERSE) {
                 *current.entry(connection.endpoint).or_insert(0) += 1;
             }
-        }
+        })?;
         let sum = |values: PerCpuValues<u64>| values.iter().sum();
         let reasons = (0..).zip(REASONS).map(|(index, reason)| Ok((reason, sum(self.reasons.get(&index, 0)?))));
         Ok(Statistics {

@@ -11,7 +11,7 @@ use super::maps::{Protocol, Traffic};
 #[derive(Clone, Debug)]
 pub struct Statistics {
     pub interfaces: Vec<InterfaceLine>,
-    /// Entries in the table of connections, two for each, and how many there can be.
+    /// Entries in the table of connections that last, two for each, and how many there can be.
     pub entries: u32,
     pub room: u32,
     pub services: Vec<ServiceLine>,

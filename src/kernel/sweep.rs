@@ -33,8 +33,7 @@ impl Path {
         let mut over = Vec::new();
         let mut named = BTreeSet::new();
         let mut services = BTreeSet::new();
-        for entry in self.connections.iter() {
-            let (tuple, connection) = entry?;
+        self.entries.each(|tuple, connection| {
             let left_service = !self.generations.has_service(connection.service);
             let left_endpoint = self.generations.is_departed(connection.endpoint);
             if left_service {
@@ -50,15 +49,10 @@ impl Path {
             } else {
                 named.insert(connection.endpoint);
             }
-        }
+        })?;
         for (tuple, connection) in &over {
             for tuple in [*tuple, connection.other_way(tuple.protocol)] {
-                match self.connections.remove(&tuple) {
-                    Ok(()) | Err(MapError::KeyNotFound) => {}
-                    // With its other direction, or evicted.
-                    Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {}
-                    Err(error) => return Err(error),
-                }
+                self.entries.remove(&tuple, connection)?;
             }
         }
         self.drain.services.retain(|service, _| services.contains(service));

@@ -1,5 +1,5 @@
-//! Maps within maps. Maglev tables are made and filled with one call each: aya writes arrays slot by slot, and tables have
-//! tens of thousands.
+//! What aya has no call for: maps within maps, and Maglev tables made and filled with one call each. It writes arrays slot
+//! by slot, and tables have tens of thousands.
 
 use std::{
     io,
@@ -13,6 +13,7 @@ const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_DELETE_ELEM: libc::c_long = 3;
 /// Likewise (Linux 5.6).
+pub const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const TYPE_HASH: u32 = 1;
 const TYPE_ARRAY: u32 = 2;
@@ -42,15 +43,15 @@ struct Element {
 /// The member `batch` of `union bpf_attr`.
 #[repr(C)]
 #[derive(Default)]
-struct Batch {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
+pub struct Batch {
+    pub in_batch: u64,
+    pub out_batch: u64,
+    pub keys: u64,
+    pub values: u64,
+    pub count: u32,
+    pub map_fd: u32,
+    pub elem_flags: u64,
+    pub flags: u64,
 }
 
 /// A table with these slots; with one that says 0 when there are none.
@@ -97,7 +98,7 @@ pub fn place(outer: &MapData, tables: &[(u32, MapData)]) -> io::Result<()> {
 /// As of `bpf(2)`.
 pub fn first(outer: &MapData) -> io::Result<Option<u32>> {
     let mut id = 0_u32;
-    match bpf(MAP_LOOKUP_ELEM, &mut first_element(outer, &raw mut id as u64)) {
+    match bpf(MAP_LOOKUP_ELEM, &mut element(outer, &FIRST, &raw mut id as u64)) {
         Ok(_) => Ok(Some(id)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
@@ -109,13 +110,23 @@ pub fn first(outer: &MapData) -> io::Result<Option<u32>> {
 /// # Errors
 /// As of `bpf(2)`.
 pub fn clear_first(outer: &MapData) -> io::Result<()> {
-    bpf(MAP_DELETE_ELEM, &mut first_element(outer, 0)).map(drop)
+    delete(outer, &FIRST)
 }
 
-fn first_element(outer: &MapData, value: u64) -> Element {
-    static FIRST: u32 = 0;
-    let map_fd = outer.fd().as_fd().as_raw_fd() as u32;
-    Element { map_fd, zero: 0, key: &raw const FIRST as u64, value, flags: 0 }
+/// Removes an element of a map with such keys.
+///
+/// # Errors
+/// As of `bpf(2)`; `ENOENT` when there is none.
+pub fn delete<K>(map: &MapData, key: &K) -> io::Result<()> {
+    bpf(MAP_DELETE_ELEM, &mut element(map, key, 0)).map(drop)
+}
+
+/// The key of the first place.
+const FIRST: u32 = 0;
+
+fn element<K>(map: &MapData, key: &K, value: u64) -> Element {
+    let map_fd = map.fd().as_fd().as_raw_fd() as u32;
+    Element { map_fd, zero: 0, key: &raw const *key as u64, value, flags: 0 }
 }
 
 fn update(map: impl AsFd, keys: &[u32], values: &[u32]) -> io::Result<()> {
@@ -132,7 +143,8 @@ fn update(map: impl AsFd, keys: &[u32], values: &[u32]) -> io::Result<()> {
     bpf(MAP_UPDATE_BATCH, &mut batch).map(drop)
 }
 
-fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
+/// `bpf(2)`, with members of `union bpf_attr`.
+pub fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the structure begins `union bpf_attr`, and what it points to outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }

@@ -12,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gapi::kernel::{Path, Settings, attach::How, maps::Protocol};
+use gapi::kernel::{
+    Path, Settings,
+    attach::How,
+    maps::{LAYOUT, Protocol},
+};
 
 use crate::{
     namespace::Namespace,
@@ -483,7 +487,7 @@ fn programs_of_another_layout_keep_what_they_have() {
         let going = Going::new(connect(&stage, Family::V4.gateway(PORT)).expect("connected"));
         going.goes_on();
         // As an older gapi would have left them.
-        let (is, was) = (stage.pins().join("layout-1"), stage.pins().join("layout-0"));
+        let (is, was) = (stage.pins().join(format!("layout-{LAYOUT}")), stage.pins().join("layout-0"));
         let old = was.clone();
         stage.gateway.run(move || std::fs::rename(is, old)).expect("renamed");
         if how == How::Clsact {

@@ -1,6 +1,6 @@
 //! The program on crafted packets (`BPF_PROG_TEST_RUN`): what it makes of them, byte for byte.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use aya::{
     maps::{HashMap, Map, MapData},
@@ -8,7 +8,7 @@ use aya::{
 };
 use gapi::kernel::{
     PROGRAM, Settings,
-    maps::{Connection, Protocol, Tuple, flag},
+    maps::{Connection, LAYOUT, Protocol, Tuple, flag},
     netlink::Netlink,
 };
 
@@ -20,21 +20,21 @@ use crate::{
 /// What the program can say: up the stack, drop, send elsewhere.
 const PASS: i32 = -1;
 const DROP: i32 = 2;
-const REDIRECT: i32 = 7;
+pub const REDIRECT: i32 = 7;
 
-const PORT: u16 = 80;
-const BACKEND_PORT: u16 = 8080;
+pub const PORT: u16 = 80;
+pub const BACKEND_PORT: u16 = 8080;
 
 /// A stage with links whose neighbours are known, so that packets leave with their addresses.
-struct Bench {
-    stage: Stage,
+pub struct Bench {
+    pub stage: Stage,
     family: Family,
-    interfaces: [u32; 2],
+    pub interfaces: [u32; 2],
 }
 
 impl Bench {
     /// `services` are of the family; none without privilege.
-    fn new(family: Family, settings: impl Fn(Settings) -> Settings, services: &[Service]) -> Option<Bench> {
+    pub fn new(family: Family, settings: impl Fn(Settings) -> Settings, services: &[Service]) -> Option<Bench> {
         let stage = Stage::new()?;
         stage.forward(true);
         let link = |octets: [u8; 6]| octets.map(|octet| format!("{octet:02x}")).join(":");
@@ -63,16 +63,21 @@ impl Bench {
         Bench::new(family, |settings| settings, &services)
     }
 
+    /// Where that is pinned.
+    pub fn pin(&self, name: &str) -> PathBuf {
+        self.stage.pins().join(format!("layout-{LAYOUT}")).join(name)
+    }
+
     fn client(&self) -> SocketAddr {
         self.family.client(40_000)
     }
 
-    fn service(&self) -> SocketAddr {
+    pub fn service(&self) -> SocketAddr {
         self.family.gateway(PORT)
     }
 
     /// From the client to the service.
-    fn of_client(&self, flags: u8) -> Packet {
+    pub fn of_client(&self, flags: u8) -> Packet {
         Packet::tcp(self.client(), self.service(), flags).over(GATEWAY_CLIENT_LINK, CLIENT_LINK)
     }
 
@@ -81,18 +86,18 @@ impl Bench {
     }
 
     /// From the backend to the gateway's address in `sent`.
-    fn of_backend(&self, sent: &Packet, body: Body) -> Packet {
+    pub fn of_backend(&self, sent: &Packet, body: Body) -> Packet {
         Packet::new(sent.to, sent.from, body).over(GATEWAY_BACKEND_LINK, BACKEND_LINK)
     }
 
-    fn run(&self, bytes: &[u8]) -> (i32, Vec<u8>) {
+    pub fn run(&self, bytes: &[u8]) -> (i32, Vec<u8>) {
         self.run_as(bytes, 0)
     }
 
     /// `segment` is of a packet that stands for several.
     fn run_as(&self, bytes: &[u8], segment: u32) -> (i32, Vec<u8>) {
         let interface = self.interfaces[usize::from(bytes[..6] != GATEWAY_CLIENT_LINK)];
-        let pin = self.stage.pins().join("layout-1").join(PROGRAM);
+        let pin = self.pin(PROGRAM);
         let bytes = bytes.to_vec();
         self.stage.gateway.run(move || {
             // struct __sk_buff: ifindex and gso_size.
@@ -112,7 +117,7 @@ impl Bench {
     }
 
     /// The packet as it is sent on.
-    fn sent(&self, packet: &Packet) -> Packet {
+    pub fn sent(&self, packet: &Packet) -> Packet {
         let (verdict, out) = self.run(&packet.bytes());
         assert_eq!(verdict, REDIRECT, "{packet:?}");
         Packet::read(&out).unwrap_or_else(|why| panic!("{why}: {out:x?}"))
@@ -125,12 +130,16 @@ impl Bench {
         assert_eq!(out, bytes);
     }
 
-    fn connections(&self) -> Vec<(Tuple, Connection)> {
-        let pin = self.stage.pins().join("layout-1/gapi_connections");
+    /// The entries of both tables.
+    pub fn connections(&self) -> Vec<(Tuple, Connection)> {
+        let pins = ["gapi_connections", "gapi_brief"].map(|name| self.pin(name));
         self.stage.gateway.run(|| {
-            let map = MapData::from_pin(pin).and_then(Map::from_map_data).expect("pinned");
-            let map = HashMap::<_, Tuple, Connection>::try_from(map).expect("its types");
-            map.iter().collect::<Result<_, _>>().expect("readable")
+            let read = |pin| {
+                let map = MapData::from_pin(pin).and_then(Map::from_map_data).expect("pinned");
+                let map = HashMap::<_, Tuple, Connection>::try_from(map).expect("its types");
+                map.iter().collect::<Result<Vec<_>, _>>().expect("readable")
+            };
+            pins.into_iter().flat_map(read).collect()
         })
     }
 
@@ -138,6 +147,7 @@ impl Bench {
     fn established(&self) -> Packet {
         let sent = self.sent(&self.of_client(SYN));
         self.sent(&self.of_backend(&sent, Body::Tcp { flags: SYN | ACK, payload: Vec::new() }));
+        self.sent(&self.of_client(ACK));
         sent
     }
 }
@@ -732,7 +742,8 @@ fn what_was_evicted_is_made_again() {
         let service = Service::new(Protocol::Tcp, bench.family.everywhere(PORT), &[bench.family.backend(BACKEND_PORT)]);
         bench.stage.publish(&[service]);
         let sent = bench.established();
-        let pin = bench.stage.pins().join("layout-1/gapi_connections");
+        // It has seen an ACK of the client.
+        let pin = bench.pin("gapi_connections");
         let remove = |tuple: Tuple| {
             let pin = pin.clone();
             bench.stage.gateway.run(move || {

@@ -4,9 +4,12 @@
 //! - `grpc`: a unary call, 8 at a time on each connection,
 //! - `full`, `resumed`: a TLS connection with one GET, by a full handshake or by a ticket,
 //! - `tcp`, `udp`: 128 bytes there and back,
-//! - `bulk`: a MiB from the backend.
+//! - `bulk`: a MiB from the backend,
+//! - `sink`: a MiB to the backend,
+//! - `flood`: a datagram of 64 bytes that was sent; it waits for nothing.
 
 use std::{
+    array,
     cell::{Cell, RefCell},
     env,
     error::Error,
@@ -20,6 +23,7 @@ use std::{
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Request;
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
@@ -52,9 +56,13 @@ const CALLS: usize = 8;
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [operation, address, seconds, clients] = &arguments[..] else {
-        return Err("usage: load grpc|full|resumed|tcp|bulk|udp ADDRESS SECONDS CLIENTS".into());
+        return Err("usage: load grpc|full|resumed|tcp|bulk|sink|udp|flood ADDRESS SECONDS CLIENTS".into());
     };
     let (address, seconds, clients) = (address.parse()?, seconds.parse()?, clients.parse()?);
+    if operation == "flood" {
+        println!("{}", flood(address, Duration::from_secs_f64(seconds), clients)?);
+        return Ok(());
+    }
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let load = Rc::new(Load {
         address,
@@ -94,6 +102,7 @@ impl Load {
                         "full" | "resumed" => load.handshakes().await,
                         "tcp" => load.streams().await,
                         "bulk" => load.bulk().await,
+                        "sink" => load.sink().await,
                         "udp" => load.datagrams().await,
                         other => Err(format!("{other} is no operation").into()),
                     }
@@ -143,8 +152,19 @@ impl Load {
         }
     }
 
+    async fn sink(&self) -> Result<()> {
+        let mut stream = self.connect().await?;
+        let block = vec![b'x'; MIB / 4];
+        loop {
+            for _ in 0..4 {
+                stream.write_all(&block).await?;
+            }
+            self.done();
+        }
+    }
+
     async fn datagrams(&self) -> Result<()> {
-        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        let socket = UdpSocket::bind("0.0.0.0:0").await?;
         socket.connect(self.address).await?;
         let mut answer = [0; QUESTION.len()];
         loop {
@@ -207,6 +227,26 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// As many datagrams as this core sends, of the clients in turn.
+fn flood(address: SocketAddr, time: Duration, clients: usize) -> Result<u64> {
+    const BATCH: usize = 64;
+    let datagram = [b'x'; 64];
+    let sockets = (0..clients).map(|_| {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect(address)?;
+        Ok(socket)
+    });
+    let sockets: Vec<std::net::UdpSocket> = sockets.collect::<io::Result<_>>()?;
+    let payload = [io::IoSlice::new(&datagram)];
+    let (end, mut sent) = (Instant::now() + time, 0);
+    for socket in sockets.iter().cycle().take_while(|_| Instant::now() < end) {
+        let mut control: [SendAncillaryBuffer<'_, '_, '_>; BATCH] = array::from_fn(|_| SendAncillaryBuffer::default());
+        let mut batch: Vec<MMsgHdr<'_>> = control.iter_mut().map(|none| MMsgHdr::new(&payload, none)).collect();
+        sent += sendmmsg(socket, &mut batch, SendFlags::empty())? as u64;
+    }
+    Ok(sent)
 }
 
 async fn call(calls: SendRequest<Bytes>) -> Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! - `grpc`: answers each call with a message of its own, and status 0,
 //! - `tcp`, `udp`: gives back what it gets,
-//! - `bulk`: sends as much as the client takes.
+//! - `bulk`: sends as much as the client takes,
+//! - `sink`: takes as much as the client sends.
 
 use std::{env, error::Error, net::SocketAddr, rc::Rc};
 
@@ -21,7 +22,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let mut arguments = env::args().skip(1);
     let (Some(protocol), Some(listen)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: serve grpc|tcp|bulk|udp LISTEN".into());
+        return Err("usage: serve grpc|tcp|bulk|sink|udp LISTEN".into());
     };
     let runtime = Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, serve(protocol, listen.parse()?))
@@ -42,6 +43,7 @@ async fn serve(protocol: String, listen: SocketAddr) -> Result<()> {
             _ = match protocol.as_str() {
                 "grpc" => calls(stream).await,
                 "bulk" => bulk(stream).await,
+                "sink" => sink(stream).await,
                 _ => echo(stream).await,
             };
         });
@@ -71,6 +73,12 @@ async fn bulk(mut stream: TcpStream) -> Result<()> {
     loop {
         stream.write_all(&block).await?;
     }
+}
+
+async fn sink(mut stream: TcpStream) -> Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    while stream.read(&mut buffer).await? > 0 {}
+    Ok(())
 }
 
 async fn calls(stream: TcpStream) -> Result<()> {
