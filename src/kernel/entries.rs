@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd},
     path::Path,
 };
@@ -62,8 +61,7 @@ impl Entries {
 }
 
 fn each(map: &MapData, look: &mut impl FnMut(Tuple, Connection)) -> io::Result<()> {
-    let mut keys = vec![MaybeUninit::<Tuple>::uninit(); SOME];
-    let mut values = vec![MaybeUninit::<Connection>::uninit(); SOME];
+    let (mut keys, mut values) = (vec![Tuple::default(); SOME], vec![Connection::default(); SOME]);
     // Of the kernel's own: where the next call goes on.
     let (mut place, mut next) = (0_u32, 0_u32);
     let mut is_first = true;
@@ -82,10 +80,7 @@ fn each(map: &MapData, look: &mut impl FnMut(Tuple, Connection)) -> io::Result<(
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(error) => return Err(error),
         };
-        for (key, value) in keys.iter().zip(&values).take(batch.count as usize) {
-            // SAFETY: the kernel has written so many, and any bytes are a tuple or a connection.
-            look(unsafe { key.assume_init() }, unsafe { value.assume_init() });
-        }
+        keys.iter().zip(&values).take(batch.count as usize).for_each(|(key, value)| look(*key, *value));
         if is_last {
             return Ok(());
         }

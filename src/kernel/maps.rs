@@ -29,7 +29,7 @@ pub fn ip(address: Address) -> IpAddr {
 
 /// A packet's addresses: the key of a connection.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Tuple {
     pub from: Address,
     pub to: Address,
@@ -62,7 +62,7 @@ pub enum Protocol {
 
 /// One direction of a connection: what the addresses of its packets become.
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Connection {
     pub from: Address,
     pub to: Address,
