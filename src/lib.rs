@@ -93,6 +93,13 @@
 //!   calls in it (0.2 a call); what is left are h2 and hyper: a table entry, a task and several moves for each stream.
 //! - 2026-11-24: with `--kernel auto` no program is loaded before a TCP or UDP listener has an endpoint on another machine.
 //!   The packaged service has no privilege for it unless the drop-in is installed: what goes that way passes no nftables.
+//! - 2026-11-24: connections that last have a table of their own in the kernel: in one table for all, 3,000 SYNs and as many
+//!   connections that had ended pushed out all of 100 silent ones, where there was room for 1,024.
+//! - 2026-11-24: of a listener that the kernel carries in part, the programs note what they left to user space, which then
+//!   chooses among its own endpoints alone: chosen anew among all, a share of 25 % had become 6.
+//! - 2026-11-24: the drop-in names the two directories that pins are in: ProtectKernelTunables= wins over a ReadWritePaths= of
+//!   /sys/fs/bpf itself, and the service stayed in user space. Pinned maps are opened by name, since by number it takes
+//!   CAP_SYS_ADMIN.
 //! - 2026-11-24: the kernel path tells which way traffic takes after the pass, and status alone is written anew then. Until
 //!   it has, the condition stands with the generation that it was said of: leaving it out would lose its time at each edit.
 //! - 2026-11-24: what is left of a request over HTTP/2 is read for a second when its answer is there: the reset that RFC 9113
