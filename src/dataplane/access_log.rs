@@ -190,10 +190,10 @@ pub(super) struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// What there is to say of every exchange, also of one without a request; it ends now.
-    pub fn new(client: IpAddr, protocol: &'static str, reason: Reason) -> Line<'static> {
+    /// What there is to say of every exchange, also of one without a request.
+    pub fn new(time: SystemTime, client: IpAddr, protocol: &'static str, reason: Reason) -> Line<'static> {
         Line {
-            time: format!("{:.3}", jiff::Timestamp::now()),
+            time: jiff::Timestamp::try_from(time).map(|time| format!("{time:.3}")).unwrap_or_default(),
             client: client.to_canonical(),
             method: "",
             host: "",

@@ -25,7 +25,7 @@ use super::{
 pub fn refuse(worker: &Worker, connection: &Connection, protocol: &'static str, reason: Reason, status: u16) {
     worker.counters.ended(reason, status);
     let Some(log) = &worker.access_log else { return };
-    log.put(&Line { status, ..Line::new(connection.peer.ip(), protocol, reason) });
+    log.put(&Line { status, ..Line::new(SystemTime::now(), connection.peer.ip(), protocol, reason) });
 }
 
 /// Counted and logged when it is dropped.
@@ -136,7 +136,6 @@ impl Exchange {
 
     fn line<'a>(&self, entry: &'a Entry) -> Line<'a> {
         Line {
-            time: jiff::Timestamp::try_from(entry.time).map(|time| format!("{time:.3}")).unwrap_or_default(),
             method: &entry.method,
             host: &entry.host,
             target: &entry.target,
@@ -148,7 +147,7 @@ impl Exchange {
             bytes_received: self.received.get(),
             bytes_sent: self.sent.get(),
             milliseconds: milliseconds(entry.started),
-            ..Line::new(self.connection.peer.ip(), entry.protocol, self.reason.get())
+            ..Line::new(entry.time, self.connection.peer.ip(), entry.protocol, self.reason.get())
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Context,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use socket2::{SockRef, TcpKeepalive};
@@ -165,6 +165,7 @@ impl Stream<'_> {
         self.worker.counters.ended(reason, 0);
         let Some(log) = &self.worker.access_log else { return };
         let tls = self.connection.tls.as_ref();
+        let protocol = if tls.is_some() { "TLS" } else { "TCP" };
         log.put(&Line {
             host: tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or(""),
             taken: self.taken.as_ref(),
@@ -172,7 +173,7 @@ impl Stream<'_> {
             bytes_received: self.received.get(),
             bytes_sent: self.sent.get(),
             milliseconds: milliseconds(self.started),
-            ..Line::new(self.connection.peer.ip(), if tls.is_some() { "TLS" } else { "TCP" }, reason)
+            ..Line::new(SystemTime::now(), self.connection.peer.ip(), protocol, reason)
         });
     }
 }

@@ -8,7 +8,7 @@ use std::{
     os::fd::AsFd,
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use socket2::{SockAddr, Socket};
@@ -226,7 +226,7 @@ impl Session {
             bytes_received: self.received.get(),
             bytes_sent: self.sent.get(),
             milliseconds: milliseconds(self.started),
-            ..Line::new(self.key.client.ip(), "UDP", reason)
+            ..Line::new(SystemTime::now(), self.key.client.ip(), "UDP", reason)
         });
     }
 }
