@@ -107,8 +107,9 @@ fn in_user_space(snapshot: &Snapshot, why: &str) -> Paths {
     let mut paths = Paths::new();
     for socket in sockets {
         for listener in socket.listeners.iter().filter(is_layer4) {
-            let rule = listener.hosts.find("").next().and_then(|host| host.rules.first());
-            let way = rule.map(|rule| Way::new(socket.address, rule.route.clone(), false, &[why.to_owned()]));
+            let way = listener
+                .stream_rule("")
+                .map(|rule| Way::new(socket.address, rule.route.clone(), false, &[why.to_owned()]));
             paths.entry(listener.key.clone()).or_default().extend(way);
         }
     }

@@ -26,7 +26,7 @@ use super::{
     turn::Wire,
     upstream::connect_tcp,
 };
-use crate::snapshot::{Backend, Host, Listener, ListenerProtocol, Rule, Snapshot};
+use crate::snapshot::{Backend, Listener, ListenerProtocol, Rule, Snapshot};
 
 /// Endpoints that are tried for one connection.
 const MAX_CONNECTS: usize = 4;
@@ -184,9 +184,7 @@ fn rule<'s>(snapshot: &'s Snapshot, connection: &Connection) -> Option<&'s Rule>
     let tls = connection.tls.as_ref();
     let is_own = |listener: &&Arc<Listener>| tls.is_none_or(|tls| listener.key == tls.listener);
     let listener = socket.listeners.iter().find(is_own)?;
-    let name = tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or("");
-    let host: &Host = listener.hosts.find(name).next()?;
-    host.rules.first()
+    listener.stream_rule(tls.and_then(|tls| tls.server_name.as_deref()).unwrap_or(""))
 }
 
 /// The backend whose turn it is. Turns of endpoints that are reached elsewhere are passed over: what is left is divided as

@@ -87,7 +87,7 @@ pub fn select(snapshot: &Snapshot, mut reach: impl FnMut(IpAddr) -> Reach) -> Ve
     });
     of_protocol
         .map(|(protocol, socket, listener)| {
-            let rule = listener.hosts.find("").next().and_then(|host| host.rules.first());
+            let rule = listener.stream_rule("");
             let (shares, user) = match rule {
                 Some(rule) => divide(snapshot, socket, rule, &mut reach),
                 None => (Vec::new(), BTreeSet::from(["no route is attached".to_owned()])),

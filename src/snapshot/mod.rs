@@ -64,6 +64,14 @@ pub struct Listener {
     pub hosts: ByHostname<Arc<Host>>,
 }
 
+impl Listener {
+    /// The one rule for connections that are not looked into, and for sessions of UDP: of the most specific host that has
+    /// `name`, the server name of TLS; of any host without one.
+    pub fn stream_rule(&self, name: &str) -> Option<&Rule> {
+        self.hosts.find(name).next()?.rules.first()
+    }
+}
+
 /// What a listener speaks with its clients. HTTPS and TLS listeners share a socket, and the server name decides; an HTTP,
 /// TCP or UDP listener shares none with another protocol.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -286,5 +286,5 @@ fn bytes(pieces: &[Piece<'_>]) -> u64 {
 
 fn rule(snapshot: &Snapshot, address: SocketAddr) -> Option<&Rule> {
     let listeners: &Listeners = snapshot.datagram_sockets.get(&address)?;
-    listeners.listeners.iter().next()?.hosts.find("").next()?.rules.first()
+    listeners.listeners.iter().next()?.stream_rule("")
 }
