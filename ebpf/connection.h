@@ -56,6 +56,13 @@ static __always_inline struct connection *find(const struct tuple *tuple)
 	return c ?: bpf_map_lookup_elem(&gapi_brief, tuple);
 }
 
+/* Where its flags say that it belongs. */
+static __always_inline long put(const struct tuple *tuple, const struct connection *c, __u64 how)
+{
+	return c->flags & LASTING ? bpf_map_update_elem(&gapi_connections, tuple, c, how)
+				  : bpf_map_update_elem(&gapi_brief, tuple, c, how);
+}
+
 static __noinline void forget(const struct tuple *tuple, const struct connection *c)
 {
 	struct tuple other;
@@ -93,18 +100,14 @@ static __noinline void move(const struct tuple *tuple, const struct connection *
 	if (!partner)
 		return;
 	moved.flags = flags;
+	put(tuple, &moved, BPF_ANY);
+	moved = *partner;
+	moved.flags = flags ^ REVERSE;
+	put(&other, &moved, BPF_ANY);
 	if (flags & LASTING) {
-		bpf_map_update_elem(&gapi_connections, tuple, &moved, BPF_ANY);
-		moved = *partner;
-		moved.flags = flags ^ REVERSE;
-		bpf_map_update_elem(&gapi_connections, &other, &moved, BPF_ANY);
 		bpf_map_delete_elem(&gapi_brief, tuple);
 		bpf_map_delete_elem(&gapi_brief, &other);
 	} else {
-		bpf_map_update_elem(&gapi_brief, tuple, &moved, BPF_ANY);
-		moved = *partner;
-		moved.flags = flags ^ REVERSE;
-		bpf_map_update_elem(&gapi_brief, &other, &moved, BPF_ANY);
 		bpf_map_delete_elem(&gapi_connections, tuple);
 		bpf_map_delete_elem(&gapi_connections, &other);
 	}
@@ -148,10 +151,7 @@ static __noinline void note(struct __sk_buff *skb, const struct tuple *tuple, st
 	made.flags = c->flags ^ REVERSE;
 	made.attempt = c->attempt;
 	made.interface = c->flags & REVERSE ? way : skb->ifindex;
-	if (made.flags & LASTING)
-		bpf_map_update_elem(&gapi_connections, &other, &made, BPF_NOEXIST);
-	else
-		bpf_map_update_elem(&gapi_brief, &other, &made, BPF_NOEXIST);
+	put(&other, &made, BPF_NOEXIST);
 }
 
 static __always_inline __u32 mix(__u32 hash, __u32 word)
