@@ -204,15 +204,15 @@ impl Path {
         &self.selected
     }
 
-    /// Tells user space what is its part.
+    /// Has user space see what the programs leave to it. [`Left::divide`] says what is its part.
     ///
     /// # Errors
     /// When the table of connections cannot be opened once more.
-    pub fn tell(&self, left: &Left) -> Result<(), MapError> {
+    pub fn show(&self, left: &Left) -> Result<(), String> {
         // Not by its number: that takes CAP_SYS_ADMIN.
-        let brief = MapData::from_pin(self.pins.join("gapi_brief"))?;
-        left.watch(Map::from_map_data(brief).and_then(HashMap::try_from)?);
-        left.divide(&self.selected);
+        let brief = MapData::from_pin(self.pins.join("gapi_brief"));
+        let connections = brief.and_then(Map::from_map_data).and_then(HashMap::try_from);
+        left.watch(connections.map_err(|error| format!("user space cannot be told: {}", chain(&error)))?);
         Ok(())
     }
 

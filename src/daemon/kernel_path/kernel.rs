@@ -219,7 +219,8 @@ impl Keeper {
     }
 
     fn load(&mut self) {
-        self.path = match Path::start(self.settings.clone()) {
+        let started = Path::start(self.settings.clone()).and_then(|path| path.show(&self.left).map(|()| path));
+        self.path = match started {
             Ok(path) => {
                 path.troubles().iter().for_each(|trouble| tracing::warn!("kernel path: {trouble}"));
                 tracing::info!(pins = %self.settings.pins.display(), "TCP and UDP to other machines goes through the kernel path");
@@ -241,9 +242,7 @@ impl Keeper {
         let Loaded::Yes(path) = &mut self.path else { return };
         let keep_client =
             |selected: &Selected| self.keep_client.iter().any(|listener| **listener == *selected.listener);
-        let published = path.publish(&self.snapshot, keep_client).map(|_| ());
-        let tell = |()| path.tell(&self.left).map_err(|error| format!("user space cannot be told: {error}"));
-        self.failed = published.and_then(tell).err();
+        self.failed = path.publish(&self.snapshot, keep_client).map(|selected| self.left.divide(selected)).err();
         if let Some(why) = &self.failed {
             tracing::error!("the kernel path goes by what it had before: {why}");
         }
