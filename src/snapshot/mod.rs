@@ -65,8 +65,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The one rule for connections that are not looked into, and for sessions of UDP: of the most specific host that has
-    /// `name`, the server name of TLS; of any host without one.
+    /// The one rule for connections that are not looked into, and for sessions of UDP: that of the most specific host for
+    /// `name`, the server name of TLS, empty where there is none.
     pub fn stream_rule(&self, name: &str) -> Option<&Rule> {
         self.hosts.find(name).next()?.rules.first()
     }

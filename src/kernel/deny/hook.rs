@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::kernel::{load::load, netlink::Netlink};
 #[cfg(test)]
 use aya::programs::{TestRunOptions, TestRunResult};
 use aya::{
@@ -19,6 +18,8 @@ use aya::{
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
     },
 };
+
+use crate::kernel::{load::load, netlink::Netlink};
 
 /// Below it each daemon has a directory for its links in each network.
 pub const PINS: &str = "/sys/fs/bpf/gapi-deny";
