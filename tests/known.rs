@@ -34,6 +34,17 @@ fn pass(objects: &Arc<[Arc<Object>]>, last_good: &LastGood, hosts: &mut plan::Ho
     (graph, plan)
 }
 
+/// A pass that takes over what is known, which comes to the same as one that knows nothing.
+fn pass_as_anew(objects: &BTreeMap<ObjectKey, Arc<Object>>, last_good: LastGood, hosts: &mut plan::Hosts) -> Graph {
+    let list: Arc<[_]> = objects.values().cloned().collect();
+    let (graph, plan) = pass(&list, &last_good, hosts);
+    let anew = LastGood { known: Default::default(), ..last_good };
+    let (graph_anew, plan_anew) = pass(&list, &anew, &mut plan::Hosts::default());
+    assert_same(&graph, &graph_anew);
+    assert_eq!(plan, plan_anew);
+    graph
+}
+
 fn assert_same(one: &Graph, other: &Graph) {
     assert_eq!(one.findings, other.findings);
     assert_eq!(one.backends, other.backends);
@@ -73,12 +84,7 @@ fn what_is_taken_over_is_what_would_come_anew() {
                     _ => _ = objects.insert(object.key.clone(), object.clone()),
                 }
             }
-            let list: Arc<[_]> = objects.values().cloned().collect();
-            let (graph, plan) = pass(&list, &last_good, &mut hosts);
-            let anew = LastGood { known: Default::default(), ..last_good };
-            let (graph_anew, plan_anew) = pass(&list, &anew, &mut plan::Hosts::default());
-            assert_same(&graph, &graph_anew);
-            assert_eq!(plan, plan_anew);
+            let graph = pass_as_anew(&objects, last_good, &mut hosts);
             let is_known = |route: &&Arc<graph::Route>| before.iter().any(|before| Arc::ptr_eq(before, route));
             taken_over += graph.routes.iter().filter(is_known).count();
             resolved += graph.routes.len();
@@ -195,12 +201,7 @@ fn rivals_come_and_go() {
             0 => _ = objects.remove(&object.key),
             _ => _ = objects.insert(object.key.clone(), object),
         }
-        let list: Arc<[_]> = objects.values().cloned().collect();
-        let (graph, plan) = pass(&list, &last_good, &mut hosts);
-        let anew = LastGood { known: Default::default(), ..last_good };
-        let (graph_anew, plan_anew) = pass(&list, &anew, &mut plan::Hosts::default());
-        assert_same(&graph, &graph_anew);
-        assert_eq!(plan, plan_anew);
+        let graph = pass_as_anew(&objects, last_good, &mut hosts);
         assert_rivals(&graph);
         let has_lost = |route: &&Arc<graph::Route>| {
             route.parents.iter().any(|parent| parent.conditions[0].reason == "HostnameConflict")

@@ -6,11 +6,10 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::Command,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU16, Ordering::Relaxed},
+        atomic::{AtomicU16, Ordering::Relaxed},
         mpsc::{Receiver, channel},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -19,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Gapi,
+    datagram::DatagramBackend,
     gapi::Start,
     manifest,
     network::{Machine, in_own_network, ip},
@@ -98,6 +98,16 @@ fn on(ways: &[Way], flags: &[(&str, &str)], test: impl Fn(&mut Stage) + Sync) {
         return all.for_each(|(way, family)| run(way, family));
     }
     thread::scope(|scope| all.for_each(|(way, family)| _ = scope.spawn(move || run(way, family))));
+}
+
+/// Runs bodies of tests that need no flags, one after the other on the same machines.
+pub fn all_on_both(all: &[(&str, Body)]) {
+    on_both(&[], |stage| {
+        for (name, body) in all {
+            eprintln!("{name}: {:?}, {:?}", stage.way, stage.family);
+            body(stage);
+        }
+    });
 }
 
 impl Stage {
@@ -346,6 +356,19 @@ pub fn attempt(words: &str) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
 }
 
+impl Stage {
+    /// Answers each datagram with its name before it, for as long as the value lives; remembers who asked.
+    pub fn echo(&self, name: &'static str) -> DatagramBackend {
+        self.echo_at(name, (self.backend_ip(), 0).into())
+    }
+
+    pub fn echo_at(&self, name: &'static str, address: SocketAddr) -> DatagramBackend {
+        let bind = move || UdpSocket::bind(address);
+        let bound = if address.ip().is_loopback() { bind() } else { self.backend.run(bind) };
+        DatagramBackend::on(bound.expect("the address is the machine's"), name, Duration::ZERO)
+    }
+}
+
 /// Hands out the connections that it gets.
 pub struct Backend {
     pub address: SocketAddr,
@@ -377,57 +400,5 @@ impl Backend {
 
     pub fn has_none(&self) -> bool {
         self.accepted.recv_timeout(Duration::from_millis(200)).is_err()
-    }
-}
-
-/// Answers each datagram with its name before it, for as long as the value lives; remembers who asked.
-pub struct Echo {
-    pub address: SocketAddr,
-    askers: Arc<Mutex<Vec<SocketAddr>>>,
-    ending: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Echo {
-    pub fn start(stage: &Stage, name: &'static str) -> Echo {
-        Echo::at(stage, name, (stage.backend_ip(), 0).into())
-    }
-
-    pub fn at(stage: &Stage, name: &'static str, address: SocketAddr) -> Echo {
-        let bound = if address.ip().is_loopback() {
-            UdpSocket::bind(address)
-        } else {
-            stage.backend.run(move || UdpSocket::bind(address))
-        };
-        let socket = bound.expect("the address is the machine's");
-        let address = socket.local_addr().expect("bound");
-        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a time");
-        let (askers, ending) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicBool>::default());
-        let (seen, end) = (askers.clone(), ending.clone());
-        let thread = thread::spawn(move || {
-            let mut buffer = vec![0; 1 << 16];
-            while !end.load(Relaxed) {
-                let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
-                seen.lock().expect("whole").push(from);
-                // Whoever asked and is gone misses nothing.
-                _ = socket.send_to(&[name.as_bytes(), &buffer[..length]].concat(), from);
-            }
-        });
-        Echo { address, askers, ending, thread: Some(thread) }
-    }
-
-    /// Everyone who asked, once each.
-    pub fn askers(&self) -> usize {
-        let mut askers = self.askers.lock().expect("whole").clone();
-        askers.sort();
-        askers.dedup();
-        askers.len()
-    }
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        self.ending.store(true, Relaxed);
-        self.thread.take().expect("dropped once").join().expect("ended");
     }
 }

@@ -431,10 +431,5 @@ const ALL: &[(&str, Body)] = &[
 
 #[test]
 fn all_without_flags() {
-    on_both(&[], |stage| {
-        for (name, body) in ALL {
-            eprintln!("{name}: {:?}, {:?}", stage.way, stage.family);
-            body(stage);
-        }
-    });
+    all_on_both(ALL);
 }

@@ -79,7 +79,7 @@ fn clients(stage: &Stage, count: usize) -> Vec<UdpSocket> {
 }
 
 fn a_client_keeps_its_backend(stage: &Stage) {
-    let (a, b) = (Echo::start(stage, "a"), Echo::start(stage, "b"));
+    let (a, b) = (stage.echo("a"), stage.echo("b"));
     stage.serve("UDP", &[(1, Some(&[a.address, b.address]))]);
     let clients = clients(stage, 20);
     let firsts: Vec<_> = clients.iter().map(|client| ask(client, "")).collect();
@@ -96,7 +96,7 @@ fn a_client_keeps_its_backend(stage: &Stage) {
 }
 
 fn weights_are_kept(stage: &Stage) {
-    let (a, b, never) = (Echo::start(stage, "a"), Echo::start(stage, "b"), Echo::start(stage, "n"));
+    let (a, b, never) = (stage.echo("a"), stage.echo("b"), stage.echo("n"));
     stage.serve("UDP", &[(3, Some(&[a.address])), (1, Some(&[b.address])), (0, Some(&[never.address]))]);
     let seen = tally(&clients(stage, 300));
     // Five standard deviations of a fair choice.
@@ -104,7 +104,7 @@ fn weights_are_kept(stage: &Stage) {
 }
 
 fn datagrams_of_every_length_come_and_go_whole(stage: &Stage) {
-    let echo = Echo::start(stage, "");
+    let echo = stage.echo("");
     stage.serve("UDP", &[(1, Some(&[echo.address]))]);
     let bytes: Vec<u8> = (0..65_507u32).map(|index| (index % 251) as u8).collect();
     for length in [0, 1, 1452, 1453, 1472, 1473, 9000, 65_506, 65_507] {
@@ -119,7 +119,7 @@ fn datagrams_of_every_length_come_and_go_whole(stage: &Stage) {
 }
 
 fn bursts_keep_their_order_and_their_bounds(stage: &Stage) {
-    let echo = Echo::start(stage, "");
+    let echo = stage.echo("");
     stage.serve("UDP", &[(1, Some(&[echo.address]))]);
     // Lengths that the kernel may put together, and those that it may not.
     let burst: Vec<Vec<u8>> = (0..40u8).map(|index| vec![index; if index % 7 == 0 { 300 } else { 1200 }]).collect();
@@ -141,7 +141,7 @@ fn bursts_keep_their_order_and_their_bounds(stage: &Stage) {
 }
 
 fn many_clients_at_once(stage: &Stage) {
-    let echo = Echo::start(stage, "");
+    let echo = stage.echo("");
     stage.serve("UDP", &[(1, Some(&[echo.address]))]);
     let sockets = clients(stage, 100);
     thread::scope(|scope| {
@@ -166,9 +166,9 @@ fn many_clients_at_once(stage: &Stage) {
 }
 
 fn a_backend_of_the_other_family_has_its_share(stage: &Stage) {
-    let own = Echo::start(stage, "o");
+    let own = stage.echo("o");
     let other = stage.family.pick("[fd02::2]:0", "10.2.0.2:0").parse().expect("an address");
-    let other = Echo::at(stage, "x", other);
+    let other = stage.echo_at("x", other);
     stage.serve("UDP", &[(1, Some(&[own.address])), (1, Some(&[other.address]))]);
     let seen = tally(&clients(stage, 200));
     assert!((65..=135).contains(&seen["o"]), "{seen:?}");
@@ -189,7 +189,7 @@ fn nobody_answers_for_the_backend(stage: &Stage) {
 }
 
 fn an_endpoint_that_is_not_there_is_passed_over(stage: &Stage) {
-    let (echo, gone) = (Echo::start(stage, "there"), stage.nobody());
+    let (echo, gone) = (stage.echo("there"), stage.nobody());
     stage.serve("UDP", &[(1, Some(&[gone, echo.address]))]);
     for client in clients(stage, 6) {
         assert_eq!(ask_until_answered(&client), "there");
@@ -197,7 +197,7 @@ fn an_endpoint_that_is_not_there_is_passed_over(stage: &Stage) {
 }
 
 fn a_backend_that_comes_back_is_found_by_its_session(stage: &Stage) {
-    let echo = Echo::start(stage, "first");
+    let echo = stage.echo("first");
     let address = echo.address;
     stage.serve("UDP", &[(1, Some(&[address]))]);
     let client = stage.datagrams();
@@ -212,13 +212,13 @@ fn a_backend_that_comes_back_is_found_by_its_session(stage: &Stage) {
     // The kernel path passes on that the port is unreachable.
     assert_eq!(refusals.any(|is_refused| is_refused), stage.way == Way::Kernel);
     client.set_read_timeout(Some(PATIENCE)).expect("a time");
-    let again = Echo::at(stage, "again", address);
+    let again = stage.echo_at("again", address);
     assert_eq!(ask_until_answered(&client), "again");
     assert_eq!(again.askers(), 1);
 }
 
 fn an_invalid_share_is_dropped_and_a_reload_mends_it(stage: &Stage) {
-    let echo = Echo::start(stage, "a");
+    let echo = stage.echo("a");
     stage.serve("UDP", &[(1, Some(&[echo.address])), (1, None)]);
     let clients = clients(stage, 100);
     clients.iter().for_each(|client| _ = client.send(b"").expect("sent"));
@@ -231,7 +231,7 @@ fn an_invalid_share_is_dropped_and_a_reload_mends_it(stage: &Stage) {
 }
 
 fn without_a_route_or_an_endpoint_nothing_comes(stage: &Stage) {
-    let echo = Echo::start(stage, "a");
+    let echo = stage.echo("a");
     stage.serve("UDP", &[(1, Some(&[]))]);
     let (client, other) = (stage.datagrams(), stage.datagrams());
     client.send(b"").expect("sent");
@@ -243,7 +243,7 @@ fn without_a_route_or_an_endpoint_nothing_comes(stage: &Stage) {
 }
 
 fn a_reload_keeps_sessions_with_their_backend(stage: &Stage) {
-    let (a, b) = (Echo::start(stage, "a"), Echo::start(stage, "b"));
+    let (a, b) = (stage.echo("a"), stage.echo("b"));
     stage.serve("UDP", &[(1, Some(&[a.address])), (0, Some(&[b.address]))]);
     let old = clients(stage, 10);
     old.iter().for_each(|client| assert_eq!(ask(client, ""), "a"));
@@ -258,7 +258,7 @@ fn a_reload_keeps_sessions_with_their_backend(stage: &Stage) {
 #[test]
 fn an_endpoint_that_left_keeps_its_sessions_for_a_while() {
     on_both(&[("--listener-drain-timeout", "800ms")], |stage| {
-        let (a, b) = (Echo::start(stage, "a"), Echo::start(stage, "b"));
+        let (a, b) = (stage.echo("a"), stage.echo("b"));
         stage.serve("UDP", &[(1, Some(&[a.address]))]);
         let client = stage.datagrams();
         assert_eq!(ask(&client, ""), "a");
@@ -275,7 +275,7 @@ fn an_endpoint_that_left_keeps_its_sessions_for_a_while() {
 #[test]
 fn a_listener_that_left_keeps_its_sessions_for_a_while_and_takes_no_new_ones() {
     on_both(&[("--listener-drain-timeout", "20s")], |stage| {
-        let echo = Echo::start(stage, "a");
+        let echo = stage.echo("a");
         let serve = || stage.serve("UDP", &[(1, Some(&[echo.address]))]);
         serve();
         let old = stage.datagrams();
@@ -296,7 +296,7 @@ fn a_listener_that_left_keeps_its_sessions_for_a_while_and_takes_no_new_ones() {
 #[test]
 fn silence_ends_a_session() {
     on_both(&[("--udp-idle-timeout", "300ms"), ("--udp-stream-timeout", "2500ms")], |stage| {
-        let echo = Echo::start(stage, "a");
+        let echo = stage.echo("a");
         stage.serve("UDP", &[(1, Some(&[echo.address]))]);
         let client = stage.datagrams();
         assert_eq!(ask(&client, ""), "a");
@@ -339,7 +339,7 @@ fn speech_of_either_side_keeps_a_session() {
 }
 
 fn tcp_and_udp_share_an_address(stage: &Stage) {
-    let (echo, own) = (Echo::start(stage, "u"), stage.backend_ip());
+    let (echo, own) = (stage.echo("u"), stage.backend_ip());
     let backend = stage.backend.run(move || TcpListener::bind((own, 0))).expect("bound");
     stage.serve("UDP", &[(1, Some(&[echo.address]))]);
     stage.serve("TCP", &[(1, Some(&[backend.local_addr().expect("bound")]))]);
@@ -349,7 +349,7 @@ fn tcp_and_udp_share_an_address(stage: &Stage) {
 }
 
 fn answers_come_from_the_address_that_was_spoken_to(stage: &Stage) {
-    let echo = Echo::start(stage, "");
+    let echo = stage.echo("");
     stage.serve("UDP", &[(1, Some(&[echo.address]))]);
     let own = stage.client_ip();
     let client = stage.client.run(move || UdpSocket::bind((own, 0))).expect("the address is the machine's");
@@ -383,10 +383,5 @@ const ALL: &[(&str, Body)] = &[
 
 #[test]
 fn all_without_flags() {
-    on_both(&[], |stage| {
-        for (name, body) in ALL {
-            eprintln!("{name}: {:?}, {:?}", stage.way, stage.family);
-            body(stage);
-        }
-    });
+    all_on_both(ALL);
 }

@@ -23,7 +23,10 @@ pub struct DatagramBackend {
 
 impl DatagramBackend {
     pub fn start(name: &'static str, after: Duration) -> DatagramBackend {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        DatagramBackend::on(UdpSocket::bind("127.0.0.1:0").expect("loopback"), name, after)
+    }
+
+    pub fn on(socket: UdpSocket, name: &'static str, after: Duration) -> DatagramBackend {
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time");
         let address = socket.local_addr().expect("it is bound");
         let (askers, ended) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicBool>::default());
